@@ -1,0 +1,1 @@
+"""The business: plain Python that imports the standard library alone."""

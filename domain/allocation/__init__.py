@@ -1,0 +1,1 @@
+"""Stock allocation: which order line is served from which batch."""

@@ -1,0 +1,418 @@
+"""What happens for each command of allocation; a handler takes a batch of one kind."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from domain.allocation.commands import (
+    AllocateOrder,
+    CancelOrder,
+    ChangeBatchEta,
+    ChangeBatchQuantity,
+    ChangeLineQuantity,
+    CreateBatch,
+    DeallocateLine,
+)
+from domain.allocation.errors import (
+    BatchConflict,
+    BatchNotFound,
+    InvalidSku,
+    LineClosed,
+    LineNotFound,
+    OrderConflict,
+    OrderNotFound,
+    OutOfStock,
+    QuantityTooLow,
+)
+from domain.allocation.events import BatchCreated, OrderCancelled
+from domain.allocation.orders import LineState, Order, OrderLine, OrderState, Terms
+from domain.allocation.policies import place, refusal
+from domain.allocation.ports import AllocationWork
+from domain.allocation.products import Batch, Product
+from domain.allocation.tally import Cause, Tally
+from domain.errors import DomainError, StaleDecision
+from domain.jobs.model import C, Request
+from domain.jobs.outcomes import Json, Outcome, Rejected, Succeeded
+
+
+def create_batches(
+    requests: Sequence[Request[CreateBatch]], work: AllocationWork
+) -> Sequence[Outcome]:
+    """Put batches on record; those who wait for their products are served at once."""
+    skus = {request.command.sku for request in requests}
+    work.stock.introduce(skus)
+    known = work.stock.skus_of({request.command.reference for request in requests})
+    products = work.stock.hold(skus | set(known.values()), batches=True)
+    batches = {
+        reference: batch
+        for product in products.values()
+        for reference, batch in product.batches.items()
+    }
+    waiting = work.stock.waiting(skus)
+    tallies = [Tally(job_id=request.job_id) for request in requests]
+    outcomes = [
+        _create_batch(request.command, batches, products, waiting, tally)
+        for request, tally in zip(requests, tallies, strict=True)
+    ]
+    _write(tallies, work)
+    return outcomes
+
+
+def allocate_orders(
+    requests: Sequence[Request[AllocateOrder]], work: AllocationWork
+) -> Sequence[Outcome]:
+    """Find stock for orders, as if one came after the other.
+
+    Stock is read without locks and taken with a guard. A refusal or a backorder is decided
+    a second time under its products' locks: stock that arrives meanwhile is never missed.
+    """
+    skus = {line.sku for request in requests for line in request.command.lines}
+    order_ids = {request.command.order_id for request in requests}
+    known = work.stock.orders(order_ids)
+    held = {line.sku for order in known.values() for line in order.lines}
+    if work.locks_first:
+        held |= skus
+    decision = _decide(requests, work, order_ids if known else (), skus=skus, held=held)
+    if not decision.short <= held:
+        held |= decision.short
+        decision = _decide(requests, work, order_ids if known else (), skus=skus, held=held)
+        if not decision.short <= held:
+            raise StaleDecision(f"short of {sorted(decision.short - held)} too")
+    _write(decision.tallies, work)
+    return decision.outcomes
+
+
+def change_batch_quantities(
+    requests: Sequence[Request[ChangeBatchQuantity]], work: AllocationWork
+) -> Sequence[Outcome]:
+    """Set what batches hold: a cut moves lines or lets them wait, an increase serves them."""
+    return _one_by_one(requests, work, _skus_of_batches, _change_batch_quantity)
+
+
+def change_batch_etas(
+    requests: Sequence[Request[ChangeBatchEta]], work: AllocationWork
+) -> Sequence[Outcome]:
+    """Set when batches arrive, and tell the lines whose promise moves."""
+    return _one_by_one(requests, work, _skus_of_batches, _change_batch_eta)
+
+
+def change_line_quantities(
+    requests: Sequence[Request[ChangeLineQuantity]], work: AllocationWork
+) -> Sequence[Outcome]:
+    """Set what lines want: a surplus goes to those who wait, more is found or refused."""
+    return _one_by_one(requests, work, _skus_of_orders, _change_line_quantity)
+
+
+def deallocate_lines(
+    requests: Sequence[Request[DeallocateLine]], work: AllocationWork
+) -> Sequence[Outcome]:
+    """Take lines out of their orders; what they held goes to those who wait."""
+    return _one_by_one(requests, work, _skus_of_orders, _deallocate_line)
+
+
+def cancel_orders(
+    requests: Sequence[Request[CancelOrder]], work: AllocationWork
+) -> Sequence[Outcome]:
+    """Cancel orders; what they held goes to those who wait."""
+    return _one_by_one(requests, work, _skus_of_orders, _cancel_order)
+
+
+def _create_batch(
+    command: CreateBatch,
+    batches: dict[str, Batch],
+    products: Mapping[str, Product],
+    waiting: Sequence[OrderLine],
+    tally: Tally,
+) -> Outcome:
+    known = batches.get(command.reference)
+    if known and known.fingerprint != command.fingerprint():
+        return Rejected(error=BatchConflict.of(command.reference))
+    if not known:
+        product = products[command.sku]
+        batch = Batch(
+            reference=command.reference,
+            sku=command.sku,
+            purchased=command.quantity,
+            eta=command.eta,
+            fingerprint=command.fingerprint(),
+        )
+        batches[batch.reference] = batch
+        product.add_batch(batch, tally)
+        tally.events.append(
+            BatchCreated(
+                reference=batch.reference,
+                sku=batch.sku,
+                quantity=batch.purchased,
+                eta=batch.eta,
+            )
+        )
+        product.serve([line for line in waiting if line.sku == product.sku], tally)
+    return Succeeded(
+        result={
+            "reference": command.reference,
+            "sku": command.sku,
+            "quantity": command.quantity,
+            "eta": _day(command.eta),
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decision:
+    outcomes: list[Outcome]
+    tallies: list[Tally]
+    short: set[str]
+    """SKUs that some order found too little of."""
+
+
+def _decide(
+    requests: Sequence[Request[AllocateOrder]],
+    work: AllocationWork,
+    known_ids: Collection[str],
+    *,
+    skus: set[str],
+    held: set[str],
+) -> _Decision:
+    products = work.stock.hold(held, batches=work.locks_first) if held else {}
+    products |= work.stock.glance(skus - held)
+    # Read again where there are any: their lines may only be trusted under their locks.
+    orders = work.stock.orders(known_ids) if known_ids else {}
+    decision = _Decision(outcomes=[], tallies=[], short=set())
+    for request in requests:
+        tally = Tally(job_id=request.job_id)
+        decision.outcomes.append(
+            _allocate_order(request.command, orders, products, tally, decision.short)
+        )
+        decision.tallies.append(tally)
+    return decision
+
+
+def _allocate_order(
+    command: AllocateOrder,
+    orders: dict[str, Order],
+    products: Mapping[str, Product],
+    tally: Tally,
+    short: set[str],
+) -> Outcome:
+    order = orders.get(command.order_id)
+    if order and order.fingerprint != command.fingerprint():
+        return Rejected(error=OrderConflict.of(command.order_id))
+    if order and order.state is not OrderState.REJECTED:
+        return Succeeded(result=describe(order))
+    unknown = [line.sku for line in command.lines if line.sku not in products]
+    if unknown:
+        return Rejected(error=InvalidSku.of(unknown))
+    attempt = Tally(job_id=tally.job_id)
+    placed = _ordered(command, order)
+    shortages = place(placed, products, attempt)
+    short.update(shortage.sku for shortage in shortages)
+    refused = refusal(placed, shortages)
+    if not (order and refused):
+        # A refused order that is refused again has changed nothing and tells nobody.
+        tally.absorb(attempt)
+    if not order:
+        tally.orders.append(placed)
+    orders[command.order_id] = placed
+    if refused:
+        return Rejected(error=refused)
+    return Succeeded(result=describe(placed))
+
+
+def _ordered(command: AllocateOrder, order: Order | None) -> Order:
+    terms = (
+        order.terms
+        if order
+        else Terms(
+            policy=command.policy,
+            may_split=command.may_split,
+            strategy=command.strategy,
+            priority=command.priority,
+        )
+    )
+    return Order(
+        order_id=command.order_id,
+        terms=terms,
+        fingerprint=command.fingerprint(),
+        lines=[
+            OrderLine(
+                order_id=command.order_id,
+                line_id=line.line_id,
+                sku=line.sku,
+                quantity=line.quantity,
+                terms=terms,
+            )
+            for line in command.lines
+        ],
+    )
+
+
+def _change_batch_quantity(
+    command: ChangeBatchQuantity, work: AllocationWork, tally: Tally
+) -> Json:
+    product, batch = _batch(command.reference, work)
+    if command.quantity < batch.allocated and not command.displace:
+        raise QuantityTooLow.of(
+            batch.reference, quantity=command.quantity, allocated=batch.allocated
+        )
+    if command.quantity != batch.purchased:
+        holders = (
+            work.stock.holders(batch.reference) if command.quantity < batch.allocated else []
+        )
+        product.change_quantity(batch, command.quantity, holders, tally)
+        _serve_waiting(product, work, tally)
+    return {
+        "reference": batch.reference,
+        "sku": batch.sku,
+        "quantity": batch.purchased,
+        "allocated": batch.allocated,
+    }
+
+
+def _change_batch_eta(command: ChangeBatchEta, work: AllocationWork, tally: Tally) -> Json:
+    product, batch = _batch(command.reference, work)
+    if command.eta != batch.eta:
+        product.change_eta(batch, command.eta, work.stock.holders(batch.reference), tally)
+    return {"reference": batch.reference, "sku": batch.sku, "eta": _day(batch.eta)}
+
+
+def _change_line_quantity(command: ChangeLineQuantity, work: AllocationWork, tally: Tally) -> Json:
+    order, line = _line(command.order_id, command.line_id, work)
+    if not line.is_open:
+        raise LineClosed.of(line.order_id, line.line_id, line.state)
+    if command.quantity != line.quantity:
+        product = work.stock.hold([line.sku], batches=True)[line.sku]
+        shortage = product.resize(line, command.quantity, tally)
+        if shortage:
+            raise OutOfStock.of(order.order_id, [shortage])
+        _serve_waiting(product, work, tally)
+    return describe(order)
+
+
+def _deallocate_line(command: DeallocateLine, work: AllocationWork, tally: Tally) -> Json:
+    order, line = _line(command.order_id, command.line_id, work)
+    _withdraw([line], work, tally, cause=Cause.LINE_DEALLOCATED)
+    return describe(order)
+
+
+def _cancel_order(command: CancelOrder, work: AllocationWork, tally: Tally) -> Json:
+    order = _order(command.order_id, work)
+    if order.state is not OrderState.CANCELLED:
+        _withdraw(order.lines, work, tally, cause=Cause.ORDER_CANCELLED)
+        tally.events.append(OrderCancelled(order_id=order.order_id))
+    return describe(order)
+
+
+def _withdraw(
+    lines: Sequence[OrderLine], work: AllocationWork, tally: Tally, *, cause: Cause
+) -> None:
+    open_lines = [line for line in lines if line.state is not LineState.CANCELLED]
+    products = work.stock.hold({line.sku for line in open_lines}, batches=True)
+    for line in open_lines:
+        products[line.sku].withdraw(line, tally, cause=cause)
+    for product in products.values():
+        _serve_waiting(product, work, tally)
+
+
+def _serve_waiting(product: Product, work: AllocationWork, tally: Tally) -> None:
+    if product.available:
+        stored = {line.identity: line for line in work.stock.waiting([product.sku])}
+        changed = {
+            identity: line for identity, line in tally.lines.items() if line.sku == product.sku
+        }
+        product.serve((stored | changed).values(), tally)
+
+
+Change = Callable[[C, AllocationWork, Tally], Json]
+
+
+def _one_by_one(
+    requests: Sequence[Request[C]],
+    work: AllocationWork,
+    find_skus: Callable[[Sequence[C], AllocationWork], set[str]],
+    change: Change[C],
+) -> list[Outcome]:
+    # All locks at once and first, so that a batch of commands cannot deadlock with another.
+    work.stock.hold(find_skus([request.command for request in requests], work), batches=True)
+    outcomes: list[Outcome] = []
+    for request in requests:
+        tally = Tally(job_id=request.job_id)
+        try:
+            result = change(request.command, work, tally)
+        except DomainError as error:
+            outcomes.append(Rejected(error=error))
+        else:
+            _write([tally], work)
+            outcomes.append(Succeeded(result=result))
+    return outcomes
+
+
+def _skus_of_batches(
+    commands: Sequence[ChangeBatchQuantity | ChangeBatchEta], work: AllocationWork
+) -> set[str]:
+    return set(work.stock.skus_of({command.reference for command in commands}).values())
+
+
+def _skus_of_orders(
+    commands: Sequence[ChangeLineQuantity | DeallocateLine | CancelOrder], work: AllocationWork
+) -> set[str]:
+    orders = work.stock.orders({command.order_id for command in commands})
+    return {line.sku for order in orders.values() for line in order.lines}
+
+
+def _batch(reference: str, work: AllocationWork) -> tuple[Product, Batch]:
+    sku = work.stock.skus_of([reference]).get(reference)
+    if sku is None:
+        raise BatchNotFound.of(reference)
+    product = work.stock.hold([sku], batches=True)[sku]
+    return product, product.batches[reference]
+
+
+def _order(order_id: str, work: AllocationWork) -> Order:
+    order = work.stock.orders([order_id]).get(order_id)
+    if order is None:
+        raise OrderNotFound.of(order_id)
+    return order
+
+
+def _line(order_id: str, line_id: str, work: AllocationWork) -> tuple[Order, OrderLine]:
+    order = _order(order_id, work)
+    line = order.line(line_id)
+    if line is None:
+        raise LineNotFound.of(order_id, line_id)
+    return order, line
+
+
+def _write(tallies: Iterable[Tally], work: AllocationWork) -> None:
+    changed = [tally for tally in tallies if not tally.is_empty]
+    work.stock.save(changed)
+    for tally in changed:
+        work.record(tally.job_id, tally.events)
+
+
+def describe(order: Order) -> Json:
+    """Return an order as jobs answer with it."""
+    return {
+        "order_id": order.order_id,
+        "state": order.state,
+        "lines": [
+            {
+                "line_id": line.line_id,
+                "sku": line.sku,
+                "quantity": line.quantity,
+                "state": line.state,
+                "batches": [
+                    {
+                        "reference": allocation.batch_reference,
+                        "quantity": allocation.quantity,
+                        "eta": _day(allocation.eta),
+                    }
+                    for allocation in line.allocations.values()
+                ],
+            }
+            for line in order.lines
+        ],
+    }
+
+
+def _day(day: date | None) -> str | None:
+    return day.isoformat() if day else None

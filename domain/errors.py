@@ -1,0 +1,36 @@
+"""What the business says no with, and what tells the executor to decide again."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class DomainError(Exception):
+    """The business refuses: recorded as the job's outcome, never retried.
+
+    `args` is `(message, details)`, both plain JSON values, so the error survives a journey
+    through any result backend and is raised at the producer as what it was.
+    """
+
+    def __init__(self, message: str, details: Mapping[str, Any] | None = None) -> None:
+        self.message = message
+        self.details: dict[str, Any] = dict(details or {})
+        super().__init__(message, self.details)
+
+    def __str__(self) -> str:
+        return self.message
+
+    @property
+    def code(self) -> str:
+        return type(self).__name__
+
+
+class InvalidPayload(DomainError):
+    """The payload does not fit the schema of its job kind."""
+
+
+class StaleDecision(Exception):  # noqa: N818  a signal to decide again, not a failure
+    """A guarded write missed: the world moved between the decision and its writes."""
+
+
+class Unavailable(Exception):  # noqa: N818  a state of the world, not of the job
+    """Something that every job needs is away; nothing was decided and no attempt counts."""

@@ -1,0 +1,74 @@
+"""Dispatching: which jobs are told to the workers, and in what messages."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueJob:
+    """A job that the relay has claimed for publishing."""
+
+    job_id: str
+    kind: str
+    priority: int
+    dispatches: int
+    """Counting this one; more than 1 means an earlier one came to nothing."""
+    correlation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatch:
+    """A message to the workers: ids of jobs of one kind."""
+
+    kind: str
+    job_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grouping:
+    """How many jobs go into one message."""
+
+    most: int = 200
+    """Jobs in one message at the most."""
+    spread: int = 16
+    """Messages that a backlog is spread over before they grow, so that all workers have some."""
+
+    def size(self, backlog: int) -> int:
+        """Jobs a message, for this many due at once."""
+        return max(1, min(self.most, ceil(backlog / self.spread)))
+
+
+class Dispatches(Protocol):
+    """The relay's view of the ledger; each call is a transaction of its own."""
+
+    def claim_due(self, queue: str, *, limit: int) -> list[DueJob]:
+        """Take what is due, the most urgent first, and note that it is being published."""
+
+    def release(self, job_ids: Sequence[str]) -> None:
+        """Undo `claim_due` for jobs that could not be published."""
+
+    def forget(self) -> int:
+        """Make all that was published due again: the broker has lost its memory."""
+
+
+def group(due: Sequence[DueJob], grouping: Grouping) -> list[Dispatch]:
+    """Put jobs of one kind into common messages, in the order of `due`.
+
+    What was dispatched before travels alone: it may be what killed its worker.
+    """
+    fresh: dict[str, list[str]] = defaultdict(list)
+    alone = []
+    for job in due:
+        if job.dispatches > 1:
+            alone.append(Dispatch(kind=job.kind, job_ids=(job.job_id,)))
+        else:
+            fresh[job.kind].append(job.job_id)
+    size = grouping.size(len(due))
+    return [
+        Dispatch(kind=kind, job_ids=tuple(ids[start : start + size]))
+        for kind, ids in fresh.items()
+        for start in range(0, len(ids), size)
+    ] + alone

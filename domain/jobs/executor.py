@@ -1,0 +1,251 @@
+"""How jobs run: one transaction per attempt, and an answer for every way it can end."""
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from domain.errors import DomainError, StaleDecision, Unavailable
+from domain.jobs.errors import IdempotencyConflict, WorkerLost
+from domain.jobs.kinds import JobKind
+from domain.jobs.model import Failure, Job, JobState, Request, Submission
+from domain.jobs.outcomes import Outcome, Rejected, Succeeded
+from domain.jobs.ports import BeginWork, Decoder, Persistence, UnitOfWork
+from domain.messages import Command
+
+Claim = Callable[[UnitOfWork], Sequence[Job]]
+Probe = Callable[[str], None]
+
+STALE_RUNS = 5
+"""Times a decision is made, from the second on with locks first, before the attempt fails."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How a job stands after the executor saw it."""
+
+    job: Job
+    exception: Exception | None = None
+    """What this very attempt failed with; None where it succeeded or was answered before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executor:
+    """Runs jobs of every kind; knows neither Celery nor PostgreSQL."""
+
+    kinds: Mapping[str, JobKind]
+    begin_work: BeginWork
+    decode: Decoder
+    persistently: Persistence
+    worker: str
+    """Name of this worker process, kept with each failure."""
+    reached: Probe = lambda _: None
+    """Told the name of each boundary as it is reached; tests interrupt there."""
+
+    def run_submitted(self, submission: Submission, *, redelivered: bool) -> Report:
+        """Run the job that a message carries whole.
+
+        Raises:
+            IdempotencyConflict: The id is known with another payload; nothing was done.
+            Unavailable: The ledger cannot be reached; nothing was done.
+        """
+        kind = self.kinds[submission.kind]
+
+        def claim(work: UnitOfWork) -> Sequence[Job]:
+            return [
+                work.jobs.claim_submitted(
+                    submission, queue=kind.queue, max_attempts=kind.max_attempts
+                )
+            ]
+
+        [report] = self._run(kind, claim, suspected=redelivered)
+        return report
+
+    def run_dispatched(
+        self, kind_name: str, job_ids: Sequence[str], *, redelivered: bool
+    ) -> list[Report]:
+        """Run jobs of one kind that the ledger holds; an id it does not hold has no report.
+
+        Raises:
+            Unavailable: The ledger cannot be reached; what is not reported was not done.
+        """
+        kind = self.kinds[kind_name]
+        if redelivered:
+            return self._one_by_one(kind, job_ids)
+        return self._run(kind, _claim_of(kind, job_ids))
+
+    def _one_by_one(self, kind: JobKind, job_ids: Sequence[str]) -> list[Report]:
+        # A worker may have died of one of these: each counts its attempt before it runs, and
+        # runs alone, so that whichever job kills its worker does so in its own name.
+        return [
+            report
+            for job_id in job_ids
+            for report in self._run(kind, _claim_of(kind, [job_id]), suspected=True)
+        ]
+
+    def _run(self, kind: JobKind, claim: Claim, *, suspected: bool = False) -> list[Report]:
+        if suspected:
+            begun = self.persistently(lambda: self._begin_attempts(claim))
+            if all(job.state.is_terminal for job in begun):
+                return [Report(job=job) for job in begun]
+        try:
+            return self._decide(kind, claim, counted=suspected)
+        except _Suspicious as suspicion:
+            return self._one_by_one(kind, suspicion.job_ids)
+        except (Unavailable, IdempotencyConflict):
+            raise
+        except Exception as error:  # noqa: BLE001  the executor must record every failure
+            return self._after_failure(kind, claim, error, counted=suspected)
+
+    def _decide(self, kind: JobKind, claim: Claim, *, counted: bool) -> list[Report]:
+        for run in range(STALE_RUNS):
+            locks_first = run > 0
+
+            def transaction(*, locks_first: bool = locks_first) -> list[Report]:
+                return self._transact(kind, claim, counted=counted, locks_first=locks_first)
+
+            try:
+                return self.persistently(transaction)
+            except StaleDecision as stale:
+                last = stale
+        raise last
+
+    def _transact(
+        self, kind: JobKind, claim: Claim, *, counted: bool, locks_first: bool
+    ) -> list[Report]:
+        """Claim, effect, events and result: committed together, or not at all."""
+        with self.begin_work(locks_first=locks_first) as work:
+            jobs = claim(work)
+            self.reached("job.claimed")
+            answered = [Report(job=job) for job in jobs if job.state.is_terminal]
+            todo = [job for job in jobs if not job.state.is_terminal]
+            if not todo:
+                return answered
+            if not counted and any(job.dispatches > 1 for job in todo):
+                raise _Suspicious([job.id for job in todo])
+            outcomes = self._handle(kind, todo, work)
+            self.reached("job.handled")
+            finished = list(zip(todo, outcomes, strict=True))
+            work.jobs.finish(finished, counted=counted)
+            self.reached("job.finished")
+            work.commit()
+        self.reached("job.committed")
+        return [_settled(job, outcome, counted=counted) for job, outcome in finished] + answered
+
+    def _handle(self, kind: JobKind, jobs: Sequence[Job], work: UnitOfWork) -> list[Outcome]:
+        commands = [self._command(job) for job in jobs]
+        requests = [
+            Request(job_id=job.id, command=command)
+            for job, command in zip(jobs, commands, strict=True)
+            if not isinstance(command, Rejected)
+        ]
+        handled = iter(kind.handler(requests, work) if requests else ())
+        return [
+            command if isinstance(command, Rejected) else next(handled) for command in commands
+        ]
+
+    def _command(self, job: Job) -> Command | Rejected:
+        try:
+            return self.decode(job.kind, job.payload)
+        except DomainError as error:
+            return Rejected(error=error, forget_payload=self.kinds[job.kind].personal)
+
+    def _begin_attempts(self, claim: Claim) -> list[Job]:
+        with self.begin_work() as work:
+            seen = claim(work)
+            begun = [
+                job
+                # What cannot be decoded will be refused, which kills nobody: count nothing, and
+                # leave a payload that may not stay out of the ledger.
+                if job.state.is_terminal or isinstance(self._command(job), Rejected)
+                else work.jobs.begin_attempt(job, lost=failure_of(_worker_lost(job)))
+                for job in seen
+            ]
+            if begun != list(seen):
+                work.commit()
+        self.reached("attempt.counted")
+        return begun
+
+    def _after_failure(
+        self, kind: JobKind, claim: Claim, error: Exception, *, counted: bool
+    ) -> list[Report]:
+        suspects = self.persistently(lambda: self._open_jobs(claim))
+        if len(suspects) > 1:
+            # One of them is the bad one: halve until it stands alone, so the rest get done.
+            middle = len(suspects) // 2
+            return [
+                report
+                for half in (suspects[:middle], suspects[middle:])
+                for report in self._run(kind, _claim_of(kind, half))
+            ]
+        reports = self.persistently(lambda: self._record_failure(claim, error, counted=counted))
+        self.reached("failure.committed")
+        return reports
+
+    def _open_jobs(self, claim: Claim) -> list[str]:
+        with self.begin_work() as work:
+            return [job.id for job in claim(work) if not job.state.is_terminal]
+
+    def _record_failure(self, claim: Claim, error: Exception, *, counted: bool) -> list[Report]:
+        with self.begin_work() as work:
+            reports = [
+                Report(job=job)
+                if job.state.is_terminal
+                else Report(
+                    job=work.jobs.fail(
+                        job, failure_of(error), worker=self.worker, counted=counted
+                    ),
+                    exception=error,
+                )
+                for job in claim(work)
+            ]
+            work.commit()
+        return reports
+
+
+class _Suspicious(Exception):  # noqa: N818  a change of course, not an error
+    """One of these was dispatched before and never finished: it may have killed its worker."""
+
+    def __init__(self, job_ids: Sequence[str]) -> None:
+        self.job_ids = job_ids
+        super().__init__(job_ids)
+
+
+def _claim_of(kind: JobKind, job_ids: Sequence[str]) -> Claim:
+    alone = len(job_ids) == 1
+
+    def claim(work: UnitOfWork) -> Sequence[Job]:
+        # A lone job waits for whoever holds it, to answer with that outcome; in a batch, what
+        # is held is in good hands and is left out.
+        return [job for job in work.jobs.claim(job_ids, wait=alone) if job.kind == kind.name]
+
+    return claim
+
+
+def failure_of(error: Exception) -> Failure:
+    """Describe an exception in plain values; a refusal by the business carries no traceback."""
+    refused = isinstance(error, DomainError)
+    return Failure(
+        type=type(error).__name__,
+        module=type(error).__module__,
+        message=str(error),
+        details=error.details if isinstance(error, DomainError) else {},
+        traceback=None if refused else "".join(traceback.format_exception(error)),
+    )
+
+
+def _worker_lost(job: Job) -> WorkerLost:
+    return WorkerLost(
+        f"the worker died in each of {job.attempts} attempts at this {job.kind} job;"
+        f" see what it does to memory and time, then `tallyman jobs retry {job.id}`"
+    )
+
+
+def _settled(job: Job, outcome: Outcome, *, counted: bool) -> Report:
+    settled = replace(job, attempts=job.attempts + (not counted))
+    match outcome:
+        case Succeeded(result=result):
+            return Report(job=replace(settled, state=JobState.SUCCEEDED, result=result))
+        case Rejected(error=error):
+            return Report(
+                job=replace(settled, state=JobState.REJECTED, error=failure_of(error))
+            )

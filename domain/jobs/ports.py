@@ -1,0 +1,93 @@
+"""What the executor and the services of jobs need from outside."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from domain.jobs.model import Failure, Job, Receipt, Submission
+from domain.jobs.outcomes import Outcome
+from domain.messages import Command, Event
+
+T = TypeVar("T")
+
+
+class Jobs(Protocol):
+    """The ledger, within one transaction."""
+
+    def accept(self, submissions: Sequence[tuple[Submission, str, int]]) -> list[Receipt]:
+        """Write (submission, queue, max_attempts) rows; a known id is answered, not written.
+
+        Raises:
+            IdempotencyConflict: An id is known with another payload; nothing is written.
+        """
+
+    def claim(self, job_ids: Sequence[str], *, wait: bool) -> list[Job]:
+        """Lock and return these jobs in id order; without `wait`, leave out those locked."""
+
+    def claim_submitted(self, submission: Submission, *, queue: str, max_attempts: int) -> Job:
+        """Lock the job of a message that carries its payload; write its row if there is none.
+
+        Raises:
+            IdempotencyConflict: The id is known with another payload.
+        """
+
+    def begin_attempt(self, job: Job, *, lost: Failure) -> Job:
+        """Count an attempt before it runs; past the limit the job is dead with `lost`."""
+
+    def finish(self, outcomes: Sequence[tuple[Job, Outcome]], *, counted: bool) -> None:
+        """Record final outcomes; `counted` where the attempt was counted before it ran."""
+
+    def fail(self, job: Job, failure: Failure, *, worker: str, counted: bool) -> Job:
+        """Record a failed attempt: back to `retry` with a jittered delay, or `dead`."""
+
+
+class JobsWork(Protocol):
+    """The slice of a unit of work that jobs need."""
+
+    @property
+    def jobs(self) -> Jobs: ...
+
+    def record(self, job_id: str, events: Iterable[Event]) -> None:
+        """Write events to the outbox, as caused by this job."""
+
+
+class UnitOfWork(JobsWork, Protocol):
+    """One transaction: all of it is committed, or none."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    def commit(self) -> None: ...
+
+
+class BeginWork(Protocol):
+    """Open a unit of work."""
+
+    def __call__(self, *, locks_first: bool = False) -> UnitOfWork: ...
+
+
+class Decoder(Protocol):
+    """Turn a payload into its command.
+
+    Raises:
+        InvalidPayload: It does not fit the schema.
+        DomainError: A value in it is not one that the business can take.
+    """
+
+    def __call__(self, kind: str, payload: Mapping[str, Any]) -> Command: ...
+
+
+class Persistence(Protocol):
+    """Run a transaction again while it fails for reasons that pass within a second or two.
+
+    Raises:
+        Unavailable: What it needs is still away after the last try.
+    """
+
+    def __call__(self, transaction: Callable[[], T]) -> T: ...

@@ -1,0 +1,13 @@
+"""The job kinds of users."""
+
+from domain.jobs.kinds import JobKind
+from domain.users import commands, services
+
+QUEUE = "users"
+
+KINDS = (
+    JobKind(command=commands.RegisterUser, handler=services.register_users, queue=QUEUE, personal=True),
+    JobKind(command=commands.UpdateUser, handler=services.update_users, queue=QUEUE, personal=True),
+    JobKind(command=commands.ChangeUserStatus, handler=services.change_user_statuses, queue=QUEUE, personal=True),
+    JobKind(command=commands.EraseUser, handler=services.erase_users, queue=QUEUE, personal=True),
+)
