@@ -1,0 +1,1 @@
+"""PostgreSQL: the schema, the repositories, the ledger and the unit of work."""

@@ -1,0 +1,87 @@
+"""The relay's view of the ledger: what is due, and what has to be published again."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine
+
+from adapters.postgres.ledger import CHANNEL, LEASE
+from domain.jobs.dispatching import DueJob
+
+_CLAIM = f"""
+WITH due AS MATERIALIZED (
+    SELECT id FROM job
+    WHERE state IN ('queued', 'retry') AND queue = %(queue)s AND next_dispatch <= now()
+    ORDER BY priority DESC, next_dispatch LIMIT %(limit)s
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE job SET
+    dispatches = dispatches + 1,
+    next_dispatch = now() + {LEASE} * 2 ^ least(dispatches, 4)
+FROM due WHERE job.id = due.id
+RETURNING job.id, job.kind, job.priority, job.dispatches, job.correlation_id"""
+
+_RELEASE = """
+UPDATE job SET dispatches = dispatches - 1, next_dispatch = now()
+WHERE id = ANY(%(ids)s) AND state IN ('queued', 'retry') AND dispatches > 0"""
+
+_FORGET = """
+UPDATE job SET dispatches = 0, next_dispatch = now()
+WHERE id IN (SELECT id FROM job WHERE state IN ('queued', 'retry') AND dispatches > 0
+             FOR NO KEY UPDATE SKIP LOCKED)"""
+
+
+class PostgresDispatches:
+    """Meets `domain.jobs.dispatching.Dispatches`; each call is a transaction of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def claim_due(self, queue: str, *, limit: int) -> list[DueJob]:
+        with self._engine.begin() as connection:
+            rows = connection.exec_driver_sql(_CLAIM, {"queue": queue, "limit": limit}).all()
+        due = [
+            DueJob(
+                job_id=row.id,
+                kind=row.kind,
+                priority=row.priority,
+                dispatches=row.dispatches,
+                correlation_id=row.correlation_id,
+            )
+            for row in rows
+        ]
+        return sorted(due, key=lambda job: -job.priority)
+
+    def release(self, job_ids: Sequence[str]) -> None:
+        with self._engine.begin() as connection:
+            connection.exec_driver_sql(_RELEASE, {"ids": list(job_ids)})
+
+    def forget(self) -> int:
+        with self._engine.begin() as connection:
+            return connection.exec_driver_sql(_FORGET).rowcount
+
+    @contextmanager
+    def listening(self) -> Iterator["Bell"]:
+        """Hear of accepted jobs while the context lasts."""
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+            connection.commit()
+            driver = connection.connection.driver_connection
+            assert driver is not None  # noqa: S101  a checked-out connection has its driver's
+            driver.autocommit = True
+            try:
+                yield Bell(connection)
+            finally:
+                connection.invalidate()
+
+
+class Bell:
+    """Rings when jobs are accepted."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._driver = connection.connection.driver_connection
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it rings, at most this long; tell whether it did."""
+        assert self._driver is not None  # noqa: S101  as above
+        return any(self._driver.notifies(timeout=seconds, stop_after=1))

@@ -1,0 +1,41 @@
+"""The engine: connections with every wait bounded."""
+
+import orjson
+from sqlalchemy import Engine, create_engine
+
+# Old plans are forgotten with their connection: one made while a table was empty would scan it
+# whole for as long as the session lives.
+RECYCLE_SECONDS = 60
+
+
+def create(
+    url: str,
+    *,
+    pool_size: int = 1,
+    application: str = "tallyman",
+    lock_timeout_ms: int = 5_000,
+    statement_timeout_ms: int = 60_000,
+) -> Engine:
+    """Build an engine; not fork-safe, so a worker child builds its own."""
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=4,
+        pool_timeout=10,
+        pool_recycle=RECYCLE_SECONDS,
+        json_deserializer=orjson.loads,
+        connect_args={
+            "application_name": application[:63],
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
+            "options": (
+                f"-c lock_timeout={lock_timeout_ms}"
+                f" -c statement_timeout={statement_timeout_ms}"
+                " -c idle_in_transaction_session_timeout=300000"
+                " -c timezone=UTC"
+            ),
+        },
+    )

@@ -1,0 +1,268 @@
+"""The ledger of jobs, within one transaction."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row
+
+from domain.jobs.errors import IdempotencyConflict
+from domain.jobs.executor import failure_of
+from domain.jobs.model import Door, Failure, Job, JobState, Receipt, Submission
+from domain.jobs.outcomes import Outcome, Rejected, Succeeded
+from domain.jobs.retries import Backoff
+
+CHANNEL = "tallyman_job"
+"""PostgreSQL notification channel that wakes the relay when jobs are accepted."""
+
+LEASE = "interval '60 seconds'"
+"""How long a dispatched job may go unfinished before it is dispatched again."""
+
+_COLUMNS = """id, kind, door, payload, payload_hash, state, attempts, max_attempts,
+    dispatches, run_after, result, error, correlation_id"""
+
+_ACCEPT = """
+INSERT INTO job (id, kind, queue, door, priority, payload, payload_hash, max_attempts,
+                 correlation_id, traceparent, parent_id, next_dispatch)
+SELECT id, kind, queue, 'ledger', priority, payload::jsonb, payload_hash, max_attempts,
+       correlation_id, traceparent, parent_id, now()
+FROM unnest(%(ids)s::text[], %(kinds)s::text[], %(queues)s::text[], %(priorities)s::smallint[],
+            %(payloads)s::text[], %(hashes)s::bytea[], %(max_attempts)s::smallint[],
+            %(correlation_ids)s::text[], %(traceparents)s::text[], %(parent_ids)s::text[])
+     AS submitted (id, kind, queue, priority, payload, payload_hash, max_attempts,
+                   correlation_id, traceparent, parent_id)
+ON CONFLICT (id) DO NOTHING
+RETURNING id"""
+
+_CLAIM = f"""
+SELECT {_COLUMNS} FROM job WHERE id = ANY(%(ids)s) ORDER BY id FOR NO KEY UPDATE"""
+
+_CLAIM_SUBMITTED = f"""
+INSERT INTO job (id, kind, queue, door, priority, payload, payload_hash, max_attempts,
+                 correlation_id, traceparent, parent_id, dispatches, next_dispatch)
+VALUES (%(id)s, %(kind)s, %(queue)s, 'celery', %(priority)s, %(payload)s::jsonb, %(hash)s,
+        %(max_attempts)s, %(correlation_id)s, %(traceparent)s, %(parent_id)s, 1,
+        now() + {LEASE})
+ON CONFLICT (id) DO NOTHING
+RETURNING {_COLUMNS}"""
+
+_BEGIN = f"""
+UPDATE job SET
+    attempts = least(attempts + 1, max_attempts),
+    state = CASE WHEN attempts >= max_attempts THEN 'dead' ELSE state END,
+    error = CASE WHEN attempts >= max_attempts THEN %(lost)s::jsonb ELSE error END,
+    finished_at = CASE WHEN attempts >= max_attempts THEN now() END,
+    run_after = NULL,
+    next_dispatch = CASE WHEN attempts >= max_attempts THEN NULL ELSE now() + {LEASE} END
+WHERE id = %(id)s
+RETURNING {_COLUMNS}"""
+
+_FINISH = """
+UPDATE job SET
+    state = finished.state,
+    result = finished.result::jsonb,
+    error = finished.error::jsonb,
+    payload = CASE WHEN finished.forget THEN '{}'::jsonb ELSE job.payload END,
+    scrubbed_at = CASE WHEN finished.forget THEN now() END,
+    attempts = job.attempts + %(count)s,
+    run_after = NULL,
+    next_dispatch = NULL,
+    finished_at = clock_timestamp()
+FROM unnest(%(ids)s::text[], %(states)s::text[], %(results)s::text[], %(errors)s::text[],
+            %(forgets)s::boolean[]) AS finished (id, state, result, error, forget)
+WHERE job.id = finished.id"""
+
+_FAIL = f"""
+UPDATE job SET
+    attempts = attempts + %(count)s,
+    dispatches = 0,
+    state = CASE WHEN dead THEN 'dead' ELSE 'retry' END,
+    error = %(error)s::jsonb,
+    run_after = CASE WHEN NOT dead THEN due END,
+    next_dispatch = CASE WHEN NOT dead THEN due END,
+    finished_at = CASE WHEN dead THEN clock_timestamp() END
+FROM (
+    SELECT attempts + %(count)s >= max_attempts AS dead,
+           clock_timestamp() + random() * interval '1 second'
+               * least(%(cap)s, %(base)s * 2.0 ^ (attempts + %(count)s - 1)) AS due
+    FROM job WHERE id = %(id)s
+) AS next
+WHERE id = %(id)s
+RETURNING {_COLUMNS}"""
+
+_FAILURE = """
+INSERT INTO job_failure (job_id, attempt, error, worker)
+VALUES (%(id)s, %(attempt)s, %(error)s::jsonb, %(worker)s)"""
+
+_FORGET_FAILURES = """
+UPDATE job_failure
+SET error = error || '{"message": "scrubbed", "details": {}, "traceback": null}'::jsonb
+WHERE job_id = ANY(%(ids)s)"""
+
+
+class PostgresLedger:
+    """Meets `domain.jobs.ports.Jobs`."""
+
+    def __init__(self, connection: Connection, *, backoff: Backoff) -> None:
+        self._connection = connection
+        self._backoff = backoff
+        self.correlation_ids: dict[str, str | None] = {}
+        """Of the jobs claimed here, for the events that they cause."""
+
+    def accept(self, submissions: Sequence[tuple[Submission, str, int]]) -> list[Receipt]:
+        written = self._connection.exec_driver_sql(
+            _ACCEPT,
+            {
+                "ids": [submission.job_id for submission, _, _ in submissions],
+                "kinds": [submission.kind for submission, _, _ in submissions],
+                "queues": [queue for _, queue, _ in submissions],
+                "priorities": [submission.priority for submission, _, _ in submissions],
+                "payloads": [submission.text for submission, _, _ in submissions],
+                "hashes": [submission.payload_hash() for submission, _, _ in submissions],
+                "max_attempts": [max_attempts for _, _, max_attempts in submissions],
+                "correlation_ids": [submission.correlation_id for submission, _, _ in submissions],
+                "traceparents": [submission.traceparent for submission, _, _ in submissions],
+                "parent_ids": [submission.parent_id for submission, _, _ in submissions],
+            },
+        )
+        new = set(written.scalars())
+        known = self._known([s.job_id for s, _, _ in submissions if s.job_id not in new])
+        receipts: list[Receipt] = []
+        conflicts: list[str] = []
+        first: dict[str, bytes] = {}
+        for submission, _, _ in submissions:
+            job_id, digest = submission.job_id, submission.payload_hash()
+            state, stored = known.get(job_id, (JobState.QUEUED, first.get(job_id, digest)))
+            if stored != digest:
+                conflicts.append(job_id)
+            receipts.append(
+                Receipt(job_id=job_id, state=state, is_new=job_id in new and job_id not in first)
+            )
+            first.setdefault(job_id, digest)
+        if conflicts:
+            raise IdempotencyConflict.of(*conflicts)
+        if new:
+            self._connection.exec_driver_sql(f"NOTIFY {CHANNEL}")
+        return receipts
+
+    def _known(self, job_ids: Sequence[str]) -> dict[str, tuple[JobState, bytes]]:
+        if not job_ids:
+            return {}
+        rows = self._connection.exec_driver_sql(
+            "SELECT id, state, payload_hash FROM job WHERE id = ANY(%(ids)s)", {"ids": job_ids}
+        )
+        return {row.id: (JobState(row.state), row.payload_hash) for row in rows}
+
+    def claim(self, job_ids: Sequence[str], *, wait: bool) -> list[Job]:
+        rows = self._connection.exec_driver_sql(
+            _CLAIM if wait else f"{_CLAIM} SKIP LOCKED", {"ids": list(job_ids)}
+        )
+        return [self._claimed(row) for row in rows]
+
+    def claim_submitted(self, submission: Submission, *, queue: str, max_attempts: int) -> Job:
+        digest = submission.payload_hash()
+        row = self._connection.exec_driver_sql(
+            _CLAIM_SUBMITTED,
+            {
+                "id": submission.job_id,
+                "kind": submission.kind,
+                "queue": queue,
+                "priority": submission.priority,
+                "payload": submission.text,
+                "hash": digest,
+                "max_attempts": max_attempts,
+                "correlation_id": submission.correlation_id,
+                "traceparent": submission.traceparent,
+                "parent_id": submission.parent_id,
+            },
+        ).one_or_none()
+        if row is None:
+            row = self._connection.exec_driver_sql(_CLAIM, {"ids": [submission.job_id]}).one()
+            if row.payload_hash != digest:
+                raise IdempotencyConflict.of(submission.job_id)
+        return self._claimed(row)
+
+    def begin_attempt(self, job: Job, *, lost: Failure) -> Job:
+        row = self._connection.exec_driver_sql(
+            _BEGIN, {"id": job.id, "lost": _json(asdict(lost))}
+        ).one()
+        return self._claimed(row)
+
+    def finish(self, outcomes: Sequence[tuple[Job, Outcome]], *, counted: bool) -> None:
+        states: list[JobState] = []
+        results: list[str | None] = []
+        errors: list[str | None] = []
+        forgets: list[bool] = []
+        for _, outcome in outcomes:
+            match outcome:
+                case Succeeded(result=result):
+                    states.append(JobState.SUCCEEDED)
+                    results.append(_json(result))
+                    errors.append(None)
+                    forgets.append(False)
+                case Rejected(error=error, forget_payload=forget):
+                    states.append(JobState.REJECTED)
+                    results.append(None)
+                    errors.append(_json(asdict(failure_of(error))))
+                    forgets.append(forget)
+        self._connection.exec_driver_sql(
+            _FINISH,
+            {
+                "ids": [job.id for job, _ in outcomes],
+                "states": states,
+                "results": results,
+                "errors": errors,
+                "forgets": forgets,
+                "count": int(not counted),
+            },
+        )
+        if any(forgets):
+            forgotten = [
+                job.id for (job, _), forget in zip(outcomes, forgets, strict=True) if forget
+            ]
+            self._connection.exec_driver_sql(_FORGET_FAILURES, {"ids": forgotten})
+
+    def fail(self, job: Job, failure: Failure, *, worker: str, counted: bool) -> Job:
+        error = _json(asdict(failure))
+        row = self._connection.exec_driver_sql(
+            _FAIL,
+            {
+                "id": job.id,
+                "count": int(not counted),
+                "error": error,
+                "base": self._backoff.base_seconds,
+                "cap": self._backoff.cap_seconds,
+            },
+        ).one()
+        self._connection.exec_driver_sql(
+            _FAILURE, {"id": job.id, "attempt": row.attempts, "error": error, "worker": worker}
+        )
+        return self._claimed(row)
+
+    def _claimed(self, row: Row[Any]) -> Job:
+        self.correlation_ids[row.id] = row.correlation_id
+        return job_of(row)
+
+
+def job_of(row: Row[Any]) -> Job:
+    """Read a row of `job` that holds all the columns of a Job."""
+    return Job(
+        id=row.id,
+        kind=row.kind,
+        door=Door(row.door),
+        payload=row.payload,
+        payload_hash=row.payload_hash,
+        state=JobState(row.state),
+        attempts=row.attempts,
+        max_attempts=row.max_attempts,
+        dispatches=row.dispatches,
+        run_after=row.run_after,
+        result=row.result,
+        error=Failure(**row.error) if row.error else None,
+        correlation_id=row.correlation_id,
+    )
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()

@@ -1,0 +1,138 @@
+"""Jobs, as operators and producers ask for them: by SQL, never through a broker."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, Row
+
+from domain.jobs.model import Door, Failure, Job, JobState
+
+_JOB = """
+SELECT id, kind, door, payload, payload_hash, state, attempts, max_attempts, dispatches,
+       run_after, result, error, correlation_id, queue, priority, created_at, finished_at
+FROM job"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView(Job):
+    """A job with all that is known of its life."""
+
+    queue: str
+    priority: int
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptView:
+    """An attempt that failed."""
+
+    attempt: int
+    error: Failure
+    worker: str
+    failed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCount:
+    """Jobs of one kind in one state."""
+
+    kind: str
+    state: JobState
+    jobs: int
+
+
+class JobQueries:
+    """Reads the ledger; each call is a transaction of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def find(self, job_id: str) -> JobView | None:
+        rows = self._read(f"{_JOB} WHERE id = %(id)s", id=job_id)
+        return _job_view(rows[0]) if rows else None
+
+    def failures(self, job_id: str) -> list[AttemptView]:
+        """Return the failed attempts of a job, first to last."""
+        rows = self._read(
+            "SELECT attempt, error, worker, failed_at FROM job_failure"
+            " WHERE job_id = %(id)s ORDER BY id",
+            id=job_id,
+        )
+        return [
+            AttemptView(
+                attempt=row.attempt,
+                error=Failure(**row.error),
+                worker=row.worker,
+                failed_at=row.failed_at,
+            )
+            for row in rows
+        ]
+
+    def newest(
+        self,
+        *,
+        states: Sequence[JobState] = (),
+        kind: str | None = None,
+        correlation_id: str | None = None,
+        limit: int = 50,
+    ) -> list[JobView]:
+        """Return the jobs that fit, the newest first."""
+        rows = self._read(
+            f"{_JOB} WHERE (%(states)s::text[] = '{{}}' OR state = ANY(%(states)s))"
+            " AND (%(kind)s::text IS NULL OR kind = %(kind)s)"
+            " AND (%(correlation_id)s::text IS NULL OR correlation_id = %(correlation_id)s)"
+            " ORDER BY created_at DESC, id DESC LIMIT %(limit)s",
+            states=list(states),
+            kind=kind,
+            correlation_id=correlation_id,
+            limit=limit,
+        )
+        return [_job_view(row) for row in rows]
+
+    def counts(self, *, correlation_id: str | None = None) -> list[JobCount]:
+        """Count jobs by kind and state."""
+        rows = self._read(
+            "SELECT kind, state, count(*) AS jobs FROM job"
+            " WHERE %(correlation_id)s::text IS NULL OR correlation_id = %(correlation_id)s"
+            " GROUP BY kind, state ORDER BY kind, state",
+            correlation_id=correlation_id,
+        )
+        return [JobCount(kind=row.kind, state=JobState(row.state), jobs=row.jobs) for row in rows]
+
+    def open_jobs(self, *, correlation_id: str | None = None) -> int:
+        """Count the jobs that have not finished."""
+        [row] = self._read(
+            "SELECT count(*) AS jobs FROM job WHERE state IN ('queued', 'retry')"
+            " AND (%(correlation_id)s::text IS NULL OR correlation_id = %(correlation_id)s)",
+            correlation_id=correlation_id,
+        )
+        return int(row.jobs)
+
+    def _read(self, statement: str, **parameters: Any) -> Sequence[Row[Any]]:
+        with self._engine.connect() as connection:
+            return connection.exec_driver_sql(statement, parameters).all()
+
+
+def _job_view(row: Row[Any]) -> JobView:
+    return JobView(
+        id=row.id,
+        kind=row.kind,
+        door=Door(row.door),
+        payload=row.payload,
+        payload_hash=row.payload_hash,
+        state=JobState(row.state),
+        attempts=row.attempts,
+        max_attempts=row.max_attempts,
+        dispatches=row.dispatches,
+        run_after=row.run_after,
+        result=row.result,
+        error=Failure(**row.error) if row.error else None,
+        correlation_id=row.correlation_id,
+        queue=row.queue,
+        priority=row.priority,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+    )

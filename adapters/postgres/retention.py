@@ -1,0 +1,29 @@
+"""Deleting what is old, a little at a time."""
+
+from sqlalchemy import Connection
+
+_JOBS = """
+DELETE FROM job WHERE id IN (
+    SELECT id FROM job
+    WHERE finished_at < now() - make_interval(days => %(days)s) AND state <> 'dead'
+    ORDER BY finished_at LIMIT %(at_most)s FOR UPDATE SKIP LOCKED)"""
+
+_EVENTS = """
+DELETE FROM outbox WHERE id IN (
+    SELECT id FROM outbox
+    WHERE published_at < now() - make_interval(days => %(days)s)
+    ORDER BY published_at LIMIT %(at_most)s)"""
+
+
+class PostgresRetention:
+    """Meets `domain.jobs.maintenance.Retention`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def prune(self, *, older_than_days: int, at_most: int) -> dict[str, int]:
+        limits = {"days": older_than_days, "at_most": at_most}
+        return {
+            "jobs": self._connection.exec_driver_sql(_JOBS, limits).rowcount,
+            "events": self._connection.exec_driver_sql(_EVENTS, limits).rowcount,
+        }

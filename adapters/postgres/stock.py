@@ -1,0 +1,392 @@
+"""Products, batches, orders and lines, read and written a batch of jobs at a time."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row
+
+from domain.allocation.commands import Policy
+from domain.allocation.orders import Allocation, LineState, Order, OrderLine, Terms
+from domain.allocation.products import Batch, Product
+from domain.allocation.strategies import Strategy
+from domain.allocation.tally import Counter, StockMovement, Tally
+from domain.errors import StaleDecision
+
+_GLANCE = """
+SELECT product.sku, product.version, reference, purchased, allocated, eta, fingerprint
+FROM product LEFT JOIN batch ON batch.sku = product.sku AND allocated < purchased
+WHERE product.sku = ANY(%(skus)s)"""
+
+_LOCK_PRODUCTS = """
+SELECT sku, version FROM product WHERE sku = ANY(%(skus)s) ORDER BY sku FOR NO KEY UPDATE"""
+
+_BATCHES = """
+SELECT reference, sku, purchased, allocated, eta, fingerprint
+FROM batch WHERE sku = ANY(%(skus)s) ORDER BY reference"""
+
+_ORDERS = """
+SELECT order_id, policy, may_split, strategy, priority, sequence, fingerprint
+FROM sales_order WHERE order_id = ANY(%(ids)s)"""
+
+_LINES = """
+SELECT line.order_id, line_id, line.sku, line.quantity, state,
+       policy, may_split, strategy, priority, sequence
+FROM order_line AS line JOIN sales_order USING (order_id)"""
+
+_ALLOCATIONS = """
+SELECT allocation.order_id, line_id, batch_reference, quantity, eta, strategy, ranking
+FROM allocation JOIN batch ON batch.reference = batch_reference
+JOIN unnest(%(order_ids)s::text[], %(line_ids)s::text[]) AS wanted (order_id, line_id)
+     USING (order_id, line_id)
+ORDER BY order_id, line_id, allocated_at, batch_reference"""
+
+_NEW_ORDERS = """
+INSERT INTO sales_order (order_id, policy, may_split, strategy, priority, fingerprint, job_id)
+SELECT * FROM unnest(%(order_ids)s::text[], %(policies)s::text[], %(may_split)s::boolean[],
+                     %(strategies)s::text[], %(priorities)s::smallint[],
+                     %(fingerprints)s::text[], %(job_ids)s::text[])
+ON CONFLICT (order_id) DO NOTHING"""
+
+_NEW_LINES = """
+INSERT INTO order_line (order_id, line_id, position, sku, quantity, state)
+SELECT * FROM unnest(%(order_ids)s::text[], %(line_ids)s::text[], %(positions)s::smallint[],
+                     %(skus)s::text[], %(quantities)s::integer[], %(states)s::text[])"""
+
+_CHANGED_LINES = """
+UPDATE order_line AS line SET quantity = changed.quantity, state = changed.state
+FROM unnest(%(order_ids)s::text[], %(line_ids)s::text[], %(quantities)s::integer[],
+            %(states)s::text[]) AS changed (order_id, line_id, quantity, state)
+WHERE line.order_id = changed.order_id AND line.line_id = changed.line_id"""
+
+_RELEASE = """
+DELETE FROM allocation
+USING unnest(%(order_ids)s::text[], %(line_ids)s::text[]) AS changed (order_id, line_id)
+WHERE allocation.order_id = changed.order_id AND allocation.line_id = changed.line_id
+  AND (allocation.order_id, allocation.line_id, batch_reference) NOT IN (
+      SELECT * FROM unnest(%(held_order_ids)s::text[], %(held_line_ids)s::text[],
+                           %(held_batches)s::text[]))"""
+
+_ALLOCATE = """
+INSERT INTO allocation
+    (order_id, line_id, batch_reference, quantity, strategy, ranking, job_id)
+SELECT order_id, line_id, batch_reference, quantity, strategy, ranking::jsonb, job_id
+FROM unnest(%(order_ids)s::text[], %(line_ids)s::text[], %(batches)s::text[],
+            %(quantities)s::integer[], %(strategies)s::text[], %(rankings)s::text[],
+            %(job_ids)s::text[])
+     AS held (order_id, line_id, batch_reference, quantity, strategy, ranking, job_id)
+ON CONFLICT (order_id, line_id, batch_reference) DO UPDATE SET
+    quantity = excluded.quantity, strategy = excluded.strategy, ranking = excluded.ranking,
+    job_id = excluded.job_id, allocated_at = now()
+WHERE allocation.quantity <> excluded.quantity"""
+
+_MOVE = """
+WITH locked AS MATERIALIZED (
+    SELECT reference FROM batch WHERE reference = ANY(%(references)s)
+    ORDER BY reference FOR NO KEY UPDATE
+), moved AS (
+    UPDATE batch SET purchased = purchased + purchases, allocated = allocated + allocations
+    FROM locked
+    JOIN unnest(%(references)s::text[], %(purchases)s::integer[], %(allocations)s::integer[])
+         AS change (reference, purchases, allocations) USING (reference)
+    WHERE batch.reference = change.reference
+      AND allocated + allocations BETWEEN 0 AND purchased + purchases
+    RETURNING batch.reference, purchased - purchases AS purchased,
+              allocated - allocations AS allocated
+), written AS (
+    INSERT INTO stock_movement (job_id, cause, sku, batch_reference, counter, before, after,
+                                order_id, line_id)
+    SELECT job_id, cause, sku, batch_reference, counter,
+           CASE counter WHEN 'purchased' THEN purchased ELSE allocated END + already,
+           CASE counter WHEN 'purchased' THEN purchased ELSE allocated END + already + change,
+           order_id, line_id
+    FROM unnest(%(job_ids)s::text[], %(causes)s::text[], %(skus)s::text[], %(batches)s::text[],
+                %(counters)s::text[], %(already)s::integer[], %(changes)s::integer[],
+                %(order_ids)s::text[], %(line_ids)s::text[])
+         AS movement (job_id, cause, sku, batch_reference, counter, already, change,
+                      order_id, line_id)
+    JOIN moved ON moved.reference = batch_reference
+)
+SELECT count(*) FROM moved"""
+
+
+class PostgresStock:
+    """Meets `domain.allocation.ports.Stock`."""
+
+    def __init__(self, connection: Connection, *, reached: Callable[[str], None]) -> None:
+        self._connection = connection
+        self._reached = reached
+        self._movements: list[tuple[str, StockMovement]] = []
+
+    def glance(self, skus: Collection[str]) -> dict[str, Product]:
+        products: dict[str, Product] = {}
+        for row in self._read(_GLANCE, skus=list(skus)):
+            product = products.setdefault(row.sku, Product(sku=row.sku, version=row.version))
+            if row.reference is not None:
+                product.batches[row.reference] = _batch(row)
+        self._reached("stock.glanced")
+        return products
+
+    def hold(self, skus: Collection[str], *, batches: bool) -> dict[str, Product]:
+        wanted = list(skus)
+        products = {
+            row.sku: Product(sku=row.sku, version=row.version)
+            for row in self._read(_LOCK_PRODUCTS, skus=wanted)
+        }
+        lock = " FOR NO KEY UPDATE" if batches else ""
+        for row in self._read(_BATCHES + lock, skus=wanted):
+            products[row.sku].batches[row.reference] = _batch(row)
+        self._reached("stock.held")
+        return products
+
+    def introduce(self, skus: Collection[str]) -> None:
+        self._read(
+            "INSERT INTO product (sku) SELECT unnest(%(skus)s::text[]) AS sku ORDER BY sku"
+            " ON CONFLICT (sku) DO NOTHING RETURNING sku",
+            skus=list(skus),
+        )
+
+    def skus_of(self, references: Collection[str]) -> Mapping[str, str]:
+        rows = self._read(
+            "SELECT reference, sku FROM batch WHERE reference = ANY(%(references)s)",
+            references=list(references),
+        )
+        return {row.reference: row.sku for row in rows}
+
+    def orders(self, order_ids: Collection[str]) -> dict[str, Order]:
+        orders = {
+            row.order_id: Order(
+                order_id=row.order_id, terms=_terms(row), fingerprint=row.fingerprint, lines=[]
+            )
+            for row in self._read(_ORDERS, ids=list(order_ids))
+        }
+        if orders:
+            where = " WHERE order_id = ANY(%(ids)s) ORDER BY order_id, position"
+            for line in self._lines(where, ids=list(orders)):
+                orders[line.order_id].lines.append(line)
+        return orders
+
+    def waiting(self, skus: Collection[str]) -> list[OrderLine]:
+        return self._lines(
+            " WHERE line.sku = ANY(%(skus)s) AND state = 'backordered'", skus=list(skus)
+        )
+
+    def holders(self, reference: str) -> list[OrderLine]:
+        return self._lines(
+            " WHERE EXISTS (SELECT FROM allocation WHERE allocation.order_id = line.order_id"
+            " AND allocation.line_id = line.line_id AND batch_reference = %(reference)s)",
+            reference=reference,
+        )
+
+    def save(self, tallies: Iterable[Tally]) -> None:
+        tallies = list(tallies)
+        self._save_products({sku: p for tally in tallies for sku, p in tally.products.items()})
+        self._save_batches({r: b for tally in tallies for r, b in tally.batches.items()})
+        placed = [(tally.job_id, order) for tally in tallies for order in tally.orders]
+        self._add_orders(placed)
+        new_lines = {line.identity for _, order in placed for line in order.lines}
+        touched = {
+            identity: (tally.job_id, line)
+            for tally in tallies
+            for identity, line in tally.lines.items()
+        }
+        changed = [line for identity, (_, line) in touched.items() if identity not in new_lines]
+        self._change_lines(changed)
+        self._save_allocations(list(touched.values()), changed)
+        self._movements += [
+            (tally.job_id, movement) for tally in tallies for movement in tally.movements
+        ]
+
+    def flush(self) -> None:
+        """Lock the batches that moved, in reference order, and move their counters.
+
+        Raises:
+            StaleDecision: A counter would leave its bounds.
+        """
+        if not self._movements:
+            return
+        movements, self._movements = self._movements, []
+        totals: dict[tuple[str, Counter], int] = defaultdict(int)
+        already = []
+        for _, movement in movements:
+            counter = (movement.batch_reference, movement.counter)
+            already.append(totals[counter])
+            totals[counter] += movement.change
+        references = sorted({reference for reference, _ in totals})
+        self._reached("stock.before_move")
+        moved = self._connection.exec_driver_sql(
+            _MOVE,
+            {
+                "references": references,
+                "purchases": [totals[reference, Counter.PURCHASED] for reference in references],
+                "allocations": [totals[reference, Counter.ALLOCATED] for reference in references],
+                "job_ids": [job_id for job_id, _ in movements],
+                "causes": [movement.cause for _, movement in movements],
+                "skus": [movement.sku for _, movement in movements],
+                "batches": [movement.batch_reference for _, movement in movements],
+                "counters": [movement.counter for _, movement in movements],
+                "already": already,
+                "changes": [movement.change for _, movement in movements],
+                "order_ids": [movement.order_id for _, movement in movements],
+                "line_ids": [movement.line_id for _, movement in movements],
+            },
+        ).scalar_one()
+        if moved != len(references):
+            raise StaleDecision(f"{len(references) - moved} batches have too few units left")
+
+    def _read(self, statement: str, **parameters: Any) -> Sequence[Row[Any]]:
+        # What is read includes what this transaction has saved.
+        self.flush()
+        return self._connection.exec_driver_sql(statement, parameters).all()
+
+    def _lines(self, where: str, **parameters: Any) -> list[OrderLine]:
+        lines = {
+            (row.order_id, row.line_id): OrderLine(
+                order_id=row.order_id,
+                line_id=row.line_id,
+                sku=row.sku,
+                quantity=row.quantity,
+                terms=_terms(row),
+                state=LineState(row.state),
+            )
+            for row in self._read(_LINES + where, **parameters)
+        }
+        if lines:
+            held = self._read(
+                _ALLOCATIONS,
+                order_ids=[order_id for order_id, _ in lines],
+                line_ids=[line_id for _, line_id in lines],
+            )
+            for row in held:
+                line = lines[row.order_id, row.line_id]
+                line.allocations[row.batch_reference] = _allocation(row)
+        return list(lines.values())
+
+    def _save_products(self, products: Mapping[str, Product]) -> None:
+        if products:
+            self._write(
+                "UPDATE product SET version = changed.version"
+                " FROM unnest(%(skus)s::text[], %(versions)s::bigint[]) AS changed (sku, version)"
+                " WHERE product.sku = changed.sku",
+                skus=list(products),
+                versions=[product.version for product in products.values()],
+            )
+
+    def _save_batches(self, batches: Mapping[str, Batch]) -> None:
+        # Counters start at 0: the movements of this transaction bring them to what they are.
+        if batches:
+            self._write(
+                "INSERT INTO batch (reference, sku, purchased, eta, fingerprint)"
+                " SELECT reference, sku, 0, eta, fingerprint"
+                " FROM unnest(%(references)s::text[], %(skus)s::text[], %(etas)s::date[],"
+                " %(fingerprints)s::text[]) AS batch (reference, sku, eta, fingerprint)"
+                " ON CONFLICT (reference) DO UPDATE SET eta = excluded.eta"
+                " WHERE batch.eta IS DISTINCT FROM excluded.eta",
+                references=list(batches),
+                skus=[batch.sku for batch in batches.values()],
+                etas=[batch.eta for batch in batches.values()],
+                fingerprints=[batch.fingerprint for batch in batches.values()],
+            )
+
+    def _add_orders(self, placed: Sequence[tuple[str, Order]]) -> None:
+        if not placed:
+            return
+        written = self._write(
+            _NEW_ORDERS,
+            order_ids=[order.order_id for _, order in placed],
+            policies=[order.terms.policy for _, order in placed],
+            may_split=[order.terms.may_split for _, order in placed],
+            strategies=[order.terms.strategy for _, order in placed],
+            priorities=[order.terms.priority for _, order in placed],
+            fingerprints=[order.fingerprint for _, order in placed],
+            job_ids=[job_id for job_id, _ in placed],
+        )
+        if written != len(placed):
+            raise StaleDecision(f"{len(placed) - written} orders were placed meanwhile")
+        lines = [(position, line) for _, o in placed for position, line in enumerate(o.lines)]
+        self._write(
+            _NEW_LINES,
+            order_ids=[line.order_id for _, line in lines],
+            line_ids=[line.line_id for _, line in lines],
+            positions=[position for position, _ in lines],
+            skus=[line.sku for _, line in lines],
+            quantities=[line.quantity for _, line in lines],
+            states=[line.state for _, line in lines],
+        )
+
+    def _change_lines(self, lines: Sequence[OrderLine]) -> None:
+        if lines:
+            self._write(
+                _CHANGED_LINES,
+                order_ids=[line.order_id for line in lines],
+                line_ids=[line.line_id for line in lines],
+                quantities=[line.quantity for line in lines],
+                states=[line.state for line in lines],
+            )
+
+    def _save_allocations(
+        self, touched: Sequence[tuple[str, OrderLine]], changed: Sequence[OrderLine]
+    ) -> None:
+        held = [(job_id, line, a) for job_id, line in touched for a in line.allocations.values()]
+        order_ids = [line.order_id for _, line, _ in held]
+        line_ids = [line.line_id for _, line, _ in held]
+        batches = [allocation.batch_reference for _, _, allocation in held]
+        if changed:
+            self._write(
+                _RELEASE,
+                order_ids=[line.order_id for line in changed],
+                line_ids=[line.line_id for line in changed],
+                held_order_ids=order_ids,
+                held_line_ids=line_ids,
+                held_batches=batches,
+            )
+        if held:
+            self._write(
+                _ALLOCATE,
+                order_ids=order_ids,
+                line_ids=line_ids,
+                batches=batches,
+                quantities=[allocation.quantity for _, _, allocation in held],
+                strategies=[allocation.strategy for _, _, allocation in held],
+                rankings=[orjson.dumps(allocation.ranking).decode() for _, _, allocation in held],
+                job_ids=[job_id for job_id, _, _ in held],
+            )
+
+    def _write(self, statement: str, **parameters: Any) -> int:
+        return self._connection.exec_driver_sql(statement, parameters).rowcount
+
+
+def _batch(row: Row[Any]) -> Batch:
+    return Batch(
+        reference=row.reference,
+        sku=row.sku,
+        purchased=row.purchased,
+        allocated=row.allocated,
+        eta=row.eta,
+        fingerprint=row.fingerprint,
+    )
+
+
+def _terms(row: Row[Any]) -> Terms:
+    return Terms(
+        policy=Policy(row.policy),
+        may_split=row.may_split,
+        strategy=Strategy(row.strategy),
+        priority=row.priority,
+        sequence=row.sequence,
+    )
+
+
+def _allocation(row: Row[Any]) -> Allocation:
+    return Allocation(
+        batch_reference=row.batch_reference,
+        quantity=row.quantity,
+        eta=row.eta,
+        strategy=Strategy(row.strategy),
+        ranking=tuple(
+            (reference, available, date.fromisoformat(eta) if eta else None)
+            for reference, available, eta in row.ranking
+        ),
+    )

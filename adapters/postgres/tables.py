@@ -1,0 +1,260 @@
+"""The schema: every table, constraint and index, and the one source that migrations follow."""
+
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _moment(name: str) -> Column[datetime]:
+    return Column(name, DateTime(timezone=True))
+
+
+def _now(name: str) -> Column[datetime]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+job = Table(
+    "job",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("door", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False, server_default=text("0")),
+    Column("payload", JSONB, nullable=False),
+    Column("payload_hash", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False, server_default=text("'queued'")),
+    _moment("run_after"),
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
+    Column("max_attempts", SmallInteger, nullable=False),
+    Column("dispatches", Integer, nullable=False, server_default=text("0")),
+    _moment("next_dispatch"),
+    Column("result", JSONB),
+    Column("error", JSONB),
+    Column("correlation_id", Text),
+    Column("traceparent", Text),
+    Column("parent_id", Text),
+    _now("created_at"),
+    _moment("finished_at"),
+    _moment("scrubbed_at"),
+    CheckConstraint("char_length(id) BETWEEN 1 AND 255", name="id_length"),
+    CheckConstraint("door IN ('celery', 'ledger')", name="door"),
+    CheckConstraint("priority BETWEEN 0 AND 9", name="priority"),
+    CheckConstraint("attempts BETWEEN 0 AND max_attempts", name="attempts"),
+    CheckConstraint(
+        "state IN ('queued', 'retry', 'succeeded', 'rejected', 'dead', 'cancelled')", name="state"
+    ),
+    CheckConstraint("(state IN ('queued', 'retry')) = (finished_at IS NULL)", name="finished"),
+    CheckConstraint("(state IN ('queued', 'retry')) = (next_dispatch IS NOT NULL)", name="due"),
+    CheckConstraint("(state = 'succeeded') = (result IS NOT NULL)", name="result"),
+    CheckConstraint("state NOT IN ('rejected', 'dead') OR error IS NOT NULL", name="error"),
+    # The relay's question: what is due in this queue, most urgent first?
+    Index(
+        "ix_job_due",
+        "queue",
+        text("priority DESC"),
+        "next_dispatch",
+        postgresql_where=text("state IN ('queued', 'retry')"),
+    ),
+    # Operators list what went wrong; retention deletes what is old.
+    Index("ix_job_dead", "finished_at", postgresql_where=text("state = 'dead'")),
+    Index("ix_job_finished_at", "finished_at"),
+    # Erasing a person finds every job that speaks of them.
+    Index(
+        "ix_job_user_id",
+        text("(payload ->> 'user_id')"),
+        postgresql_where=text("queue = 'users'"),
+    ),
+    Index(
+        "ix_job_email",
+        text("lower(payload ->> 'email')"),
+        postgresql_where=text("queue = 'users'"),
+    ),
+)
+
+job_failure = Table(
+    "job_failure",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("job_id", Text, ForeignKey("job.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("attempt", SmallInteger, nullable=False),
+    Column("error", JSONB, nullable=False),
+    Column("worker", Text, nullable=False),
+    _now("failed_at"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column(
+        "event_id", Uuid, nullable=False, unique=True, server_default=text("gen_random_uuid()")
+    ),
+    Column("name", Text, nullable=False),
+    Column("aggregate", Text, nullable=False),
+    Column("payload", JSONB, nullable=False),
+    Column("job_id", Text, nullable=False),
+    Column("correlation_id", Text),
+    _now("occurred_at"),
+    _moment("published_at"),
+    Index("ix_outbox_unpublished", "id", postgresql_where=text("published_at IS NULL")),
+    Index("ix_outbox_published_at", "published_at"),
+)
+
+product = Table(
+    "product",
+    metadata,
+    Column("sku", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False, server_default=text("0")),
+)
+
+batch = Table(
+    "batch",
+    metadata,
+    Column("reference", Text, primary_key=True),
+    Column("sku", Text, ForeignKey("product.sku"), nullable=False, index=True),
+    Column("purchased", Integer, nullable=False),
+    Column("allocated", Integer, nullable=False, server_default=text("0")),
+    Column("eta", Date),
+    Column("fingerprint", Text, nullable=False),
+    _now("created_at"),
+    CheckConstraint("allocated BETWEEN 0 AND purchased", name="allocated_within_purchased"),
+)
+
+sales_order = Table(
+    "sales_order",
+    metadata,
+    Column("order_id", Text, primary_key=True),
+    Column("sequence", BigInteger, Identity(), nullable=False, unique=True),
+    Column("policy", Text, nullable=False),
+    Column("may_split", Boolean, nullable=False),
+    Column("strategy", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("job_id", Text, nullable=False),
+    _now("created_at"),
+    CheckConstraint("policy IN ('all_or_nothing', 'partial', 'backorder')", name="policy"),
+    CheckConstraint("priority BETWEEN 0 AND 9", name="priority"),
+)
+
+order_line = Table(
+    "order_line",
+    metadata,
+    Column("order_id", Text, ForeignKey("sales_order.order_id"), primary_key=True),
+    Column("line_id", Text, primary_key=True),
+    Column("position", SmallInteger, nullable=False),
+    Column("sku", Text, ForeignKey("product.sku"), nullable=False),
+    Column("quantity", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    CheckConstraint("quantity >= 1", name="quantity"),
+    CheckConstraint(
+        "state IN ('allocated', 'partially_allocated', 'backordered', 'rejected', 'cancelled')",
+        name="state",
+    ),
+    # Who waits for this product?
+    Index("ix_order_line_waiting", "sku", postgresql_where=text("state = 'backordered'")),
+)
+
+allocation = Table(
+    "allocation",
+    metadata,
+    Column("order_id", Text, primary_key=True),
+    Column("line_id", Text, primary_key=True),
+    Column(
+        "batch_reference", Text, ForeignKey("batch.reference"), primary_key=True, index=True
+    ),
+    Column("quantity", Integer, nullable=False),
+    Column("strategy", Text, nullable=False),
+    Column("ranking", JSONB, nullable=False),
+    Column("job_id", Text, nullable=False),
+    _now("allocated_at"),
+    ForeignKeyConstraint(["order_id", "line_id"], ["order_line.order_id", "order_line.line_id"]),
+    CheckConstraint("quantity >= 1", name="quantity"),
+)
+
+stock_movement = Table(
+    "stock_movement",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("job_id", Text, nullable=False, index=True),
+    Column("cause", Text, nullable=False),
+    Column("sku", Text, nullable=False),
+    Column("batch_reference", Text, ForeignKey("batch.reference"), nullable=False, index=True),
+    Column("counter", Text, nullable=False),
+    Column("before", Integer, nullable=False),
+    Column("after", Integer, nullable=False),
+    Column("order_id", Text),
+    Column("line_id", Text),
+    _now("occurred_at"),
+    CheckConstraint("counter IN ('purchased', 'allocated')", name="counter"),
+    CheckConstraint("before >= 0 AND after >= 0 AND before <> after", name="moves"),
+)
+
+user_account = Table(
+    "user_account",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("external_id", Text, unique=True),
+    Column("username", Text),
+    Column("username_key", Text, unique=True),
+    Column("email", Text),
+    Column("email_key", Text, unique=True),
+    Column("email_verified", Boolean, nullable=False, server_default=text("false")),
+    Column("name", Text),
+    Column("status", Text, nullable=False),
+    Column("version", Integer, nullable=False, server_default=text("1")),
+    Column("password_hash", Text),
+    _now("created_at"),
+    _now("updated_at"),
+    CheckConstraint(
+        "status IN ('pending', 'active', 'inactive', 'banned', 'erased')", name="status"
+    ),
+    CheckConstraint("char_length(username) <= 50", name="username_length"),
+    CheckConstraint("char_length(email) <= 254", name="email_length"),
+    CheckConstraint(
+        "CASE WHEN status = 'erased'"
+        " THEN num_nonnulls("
+        "username, username_key, email, email_key, name, password_hash, external_id) = 0"
+        " ELSE num_nulls(username, username_key, email, email_key, name) = 0 END",
+        name="erased",
+    ),
+)
+
+erased_identity = Table(
+    "erased_identity",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    _now("erased_at"),
+    comment="SHA-256 of what an erased person was known by, so that imports do not bring them back",
+)

@@ -1,0 +1,236 @@
+"""Users in PostgreSQL: a batch is one statement, whatever its size."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from psycopg.errors import UniqueViolation
+from sqlalchemy import Connection, Row, text
+from sqlalchemy.exc import IntegrityError
+
+from domain.errors import StaleDecision
+from domain.users.email import EmailAddress
+from domain.users.identity import Forgotten, IdentityField, IdentityKey, Username
+from domain.users.model import Profile, User
+from domain.users.status import UserStatus
+
+_COLUMNS = """
+    id, external_id, username, username_key, email, email_key, email_verified, name, status,
+    version, password_hash
+"""
+
+_MATCHING = text(f"""
+    SELECT {_COLUMNS} FROM user_account
+    WHERE id = ANY(CAST(:ids AS text[]))
+       OR external_id = ANY(CAST(:external_ids AS text[]))
+       OR email_key = ANY(CAST(:email_keys AS text[]))
+       OR username_key = ANY(CAST(:username_keys AS text[]))
+    ORDER BY id
+    FOR SHARE
+""")  # noqa: S608  the columns are a constant
+
+# In id order: two batches must not deadlock.
+_LOCKED = text(f"""
+    SELECT {_COLUMNS} FROM user_account
+    WHERE id = ANY(CAST(:ids AS text[]))
+    ORDER BY id
+    FOR UPDATE
+""")  # noqa: S608  the columns are a constant
+
+_TOMBSTONES = text("""
+    SELECT digest FROM erased_identity WHERE digest = ANY(CAST(:digests AS bytea[]))
+""")
+
+_ROWS = """
+    unnest(
+        CAST(:id AS text[]), CAST(:external_id AS text[]),
+        CAST(:username AS text[]), CAST(:username_key AS text[]),
+        CAST(:email AS text[]), CAST(:email_key AS text[]), CAST(:email_verified AS boolean[]),
+        CAST(:name AS text[]), CAST(:status AS text[]), CAST(:version AS integer[]),
+        CAST(:password_hash AS text[])
+    )
+"""
+
+# By email: two batches that hold the same people wait for each other instead of deadlocking.
+_ADD = text(f"""
+    INSERT INTO user_account ({_COLUMNS})
+    SELECT {_COLUMNS} FROM {_ROWS} AS new ({_COLUMNS})
+    ORDER BY email_key
+    ON CONFLICT DO NOTHING
+    RETURNING id
+""")  # noqa: S608  the columns are a constant
+
+_SAVE = text(f"""
+    UPDATE user_account AS stored
+    SET external_id = new.external_id,
+        username = new.username, username_key = new.username_key,
+        email = new.email, email_key = new.email_key, email_verified = new.email_verified,
+        name = new.name, status = new.status, version = new.version,
+        password_hash = new.password_hash, updated_at = now()
+    FROM {_ROWS} AS new ({_COLUMNS})
+    WHERE stored.id = new.id
+""")  # noqa: S608  the columns are a constant
+
+_ENTOMB = text("""
+    INSERT INTO erased_identity (digest)
+    SELECT unnest(CAST(:digests AS bytea[]))
+    ON CONFLICT DO NOTHING
+""")
+
+# A user's jobs name the id. A job of another id speaks of the same person only where it did
+# not succeed: the address was taken. Earlier addresses are known from the user's own jobs that did.
+# LATERAL makes it one index probe for each value: the planner has no statistics of what a
+# partial index covers, and would read the whole ledger for a batch.
+_JOBS_ABOUT = text("""
+    WITH own AS MATERIALIZED (
+        SELECT found.* FROM unnest(CAST(:ids AS text[])) AS person (id)
+        CROSS JOIN LATERAL (
+            SELECT job.id, job.payload, job.state FROM job
+            WHERE job.queue = 'users' AND job.id = person.id
+            UNION ALL
+            SELECT job.id, job.payload, job.state FROM job
+            WHERE job.queue = 'users' AND job.payload ->> 'user_id' = person.id
+        ) AS found
+    ), address AS MATERIALIZED (
+        SELECT lower(unnest(CAST(:addresses AS text[]))) AS email
+        UNION
+        SELECT lower(payload ->> 'email') FROM own
+        WHERE state = 'succeeded' AND payload ->> 'email' IS NOT NULL
+    )
+    SELECT id FROM own
+    UNION
+    SELECT found.id FROM address
+    CROSS JOIN LATERAL (
+        SELECT job.id FROM job
+        WHERE job.queue = 'users' AND lower(job.payload ->> 'email') = address.email
+          AND job.state IN ('rejected', 'dead', 'cancelled')
+        OFFSET 0
+    ) AS found
+""")
+
+# The hash of the payload stays, so that a job id used again is still told apart.
+_SCRUB = text("""
+    WITH scrubbed AS (
+        UPDATE job
+        SET payload = '{}',
+            result = CASE WHEN result IS NOT NULL THEN CAST('{}' AS jsonb) END,
+            error = CASE WHEN jsonb_typeof(error) = 'object'
+                THEN error || CAST(:nothing AS jsonb) ELSE error END,
+            scrubbed_at = now()
+        WHERE id = ANY(CAST(:job_ids AS text[]))
+          AND state IN ('succeeded', 'rejected', 'dead', 'cancelled')
+          AND scrubbed_at IS NULL
+        RETURNING id
+    )
+    UPDATE job_failure SET error = error || CAST(:nothing AS jsonb)
+    WHERE job_id = ANY(CAST(:job_ids AS text[])) AND job_id IN (SELECT id FROM scrubbed)
+""")
+
+# What stays of an error is its type and module.
+_NOTHING = """{
+    "message": "scrubbed: the user was erased", "details": {}, "traceback": null
+}"""
+
+
+class PostgresUsers:
+    """Users in the tables `user_account` and `erased_identity`, within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def matching(self, *, ids: Collection[str], keys: Collection[IdentityKey]) -> list[User]:
+        if not ids and not keys:
+            return []
+        values: dict[IdentityField, list[str]] = {each: [] for each in IdentityField}
+        for key in keys:
+            values[key.field].append(key.value)
+        rows = self._connection.execute(
+            _MATCHING,
+            {
+                "ids": list(ids),
+                "external_ids": values[IdentityField.EXTERNAL_ID],
+                "email_keys": values[IdentityField.EMAIL],
+                "username_keys": values[IdentityField.USERNAME],
+            },
+        )
+        return [_user(row) for row in rows]
+
+    def locked(self, ids: Collection[str]) -> dict[str, User]:
+        rows = self._connection.execute(_LOCKED, {"ids": list(ids)})
+        return {row.id: _user(row) for row in rows}
+
+    def tombstones(self, digests: Collection[bytes]) -> set[bytes]:
+        if not digests:
+            return set()
+        found = self._connection.execute(_TOMBSTONES, {"digests": list(digests)})
+        return {bytes(digest) for digest in found.scalars()}
+
+    def add(self, users: Sequence[User]) -> None:
+        added = self._connection.execute(_ADD, _columns(users)).all()
+        if len(added) < len(users):
+            message = f"{len(users) - len(added)} of {len(users)} new users hold a taken key"
+            raise StaleDecision(message)
+
+    def save(self, users: Sequence[User]) -> None:
+        try:
+            saved = self._connection.execute(_SAVE, _columns(users)).rowcount
+        except IntegrityError as error:
+            if not isinstance(error.orig, UniqueViolation):
+                raise
+            # Without its cause: the database quotes the value.
+            message = "one of the users takes a key that was just taken"
+            raise StaleDecision(message) from None
+        if saved < len(users):
+            message = f"{len(users) - saved} of {len(users)} users are gone"
+            raise StaleDecision(message)
+
+    def forget(self, people: Sequence[Forgotten]) -> None:
+        digests = sorted({digest for person in people for digest in person.digests})
+        self._connection.execute(_ENTOMB, {"digests": digests})
+        addresses = {person.email for person in people} | {
+            key.value
+            for person in people
+            for key in person.keys
+            if key.field is IdentityField.EMAIL
+        }
+        job_ids = self._connection.execute(
+            _JOBS_ABOUT,
+            {"ids": [person.user_id for person in people], "addresses": list(addresses)},
+        ).scalars()
+        self._connection.execute(_SCRUB, {"job_ids": list(job_ids), "nothing": _NOTHING})
+
+
+def _columns(users: Sequence[User]) -> dict[str, list[Any]]:
+    profiles = [user.profile for user in users]
+    return {
+        "id": [user.id for user in users],
+        "external_id": [each and each.external_id for each in profiles],
+        "username": [each and each.username.given for each in profiles],
+        "username_key": [each and each.username.key for each in profiles],
+        "email": [each and each.email.given for each in profiles],
+        "email_key": [each and each.email.key for each in profiles],
+        "email_verified": [each is not None and each.email_verified for each in profiles],
+        "name": [each and each.name for each in profiles],
+        "status": [user.status.value for user in users],
+        "version": [user.version for user in users],
+        "password_hash": [each and each.password_hash for each in profiles],
+    }
+
+
+def _user(row: Row[Any]) -> User:
+    return User(
+        id=row.id,
+        status=UserStatus(row.status),
+        version=row.version,
+        profile=None if row.status == UserStatus.ERASED else _profile(row),
+    )
+
+
+def _profile(row: Row[Any]) -> Profile:
+    return Profile(
+        username=Username(given=row.username, key=row.username_key),
+        email=EmailAddress(given=row.email, key=row.email_key),
+        name=row.name,
+        external_id=row.external_id,
+        password_hash=row.password_hash,
+        email_verified=row.email_verified,
+    )

@@ -1,0 +1,119 @@
+"""Celery's result backend: the ledger itself, and a mirror for clients that know only Redis."""
+
+from typing import Any
+
+import structlog
+from celery import Celery, states
+from celery.backends.base import BaseBackend
+from celery.backends.redis import RedisBackend
+
+from adapters.postgres.engine import create
+from adapters.postgres.queries import JobQueries
+from domain.jobs.model import Failure, Job, JobState
+
+log = structlog.get_logger()
+
+QUEUED = "QUEUED"
+"""Celery state of a job that the ledger has accepted; PENDING is a job nobody knows."""
+
+STATES = {
+    JobState.QUEUED: QUEUED,
+    JobState.RETRY: states.RETRY,
+    JobState.SUCCEEDED: states.SUCCESS,
+    JobState.REJECTED: states.FAILURE,
+    JobState.DEAD: states.FAILURE,
+    JobState.CANCELLED: states.REVOKED,
+}
+
+
+class LedgerBackend(BaseBackend):
+    """Answers `AsyncResult` from the ledger; stores nothing, for what is done is committed.
+
+    Any Celery app in whose environment Tallyman is installed can use it:
+    `Celery(backend="ledger+postgresql+psycopg://user:password@host/database")`.
+    """
+
+    persistent = True
+
+    def __init__(self, app: Celery, url: str | None = None, **options: Any) -> None:
+        super().__init__(app, url=url, **options)
+        self._queries: JobQueries | None = None
+
+    @property
+    def queries(self) -> JobQueries:
+        # Built at first use, which in a worker is after the fork.
+        if self._queries is None:
+            self._queries = JobQueries(create(self.url, application="tallyman results"))
+        return self._queries
+
+    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        job = self.queries.find(task_id)
+        if job is None:
+            return {"status": states.PENDING, "result": None, "task_id": task_id}
+        return dict(
+            self.meta_from_decoded(
+                {
+                    "status": STATES[job.state],
+                    "result": _celery_result(job),
+                    "traceback": job.error.traceback if job.error else None,
+                    "children": [],
+                    "date_done": job.finished_at.isoformat() if job.finished_at else None,
+                    "task_id": task_id,
+                }
+            )
+        )
+
+    def _store_result(self, *_: Any, **__: Any) -> None:
+        """Do nothing: the executor has committed the outcome with its effect."""
+
+    def _forget(self, task_id: str) -> None:
+        """Do nothing: the ledger's retention decides what is forgotten."""
+
+    def __reduce__(self, args: Any = (), kwargs: Any = None) -> Any:
+        return super().__reduce__(args, {**(kwargs or {}), "url": self.url})
+
+
+class RedisMirror:
+    """Copies outcomes to Redis in Celery's own format, for stock clients of any language."""
+
+    def __init__(self, app: Celery, url: str, *, expires_seconds: int) -> None:
+        self._backend = RedisBackend(app=app, url=url, expires=expires_seconds)
+
+    def copy(self, job: Job, exception: Exception | None = None) -> None:
+        """Store how `job` stands; where Redis is away the ledger still answers."""
+        state = STATES[job.state]
+        outcome = _celery_result(job)
+        if state in states.EXCEPTION_STATES:
+            outcome = exception or self._backend.exception_to_python(outcome)
+        try:
+            self._backend.store_result(
+                job.id,
+                outcome,
+                state,
+                traceback=job.error.traceback if job.error else None,
+            )
+        except Exception as error:  # noqa: BLE001  the outcome is committed, whatever fails here
+            log.warning("mirror_failed", job_id=job.id, error=str(error))
+
+
+def _celery_result(job: Job) -> Any:
+    if job.state is JobState.CANCELLED:
+        return {
+            "exc_type": "TaskRevokedError",
+            "exc_module": "celery.exceptions",
+            "exc_message": ["cancelled"],
+        }
+    if job.error:
+        return _celery_exception(job.error)
+    return job.result
+
+
+def _celery_exception(failure: Failure) -> dict[str, Any]:
+    arguments: list[Any] = [failure.message]
+    if failure.traceback is None:
+        arguments.append(failure.details)
+    return {
+        "exc_type": failure.type,
+        "exc_module": failure.module,
+        "exc_message": arguments,
+    }
