@@ -1,0 +1,1 @@
+"""The Celery tasks: one for each job kind."""

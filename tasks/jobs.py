@@ -1,0 +1,164 @@
+"""The task behind every job kind: take a message, have it executed, say how it went."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Protocol
+
+from celery import Celery, Task
+from celery.exceptions import Ignore, Reject, Retry
+from celery.worker.request import Request
+
+from domain.errors import DomainError, InvalidPayload, Unavailable
+from domain.jobs.executor import Executor, Report
+from domain.jobs.kinds import JobKind
+from domain.jobs.model import Door, Failure, Job, JobState, Submission
+
+class Mirror(Protocol):
+    """Where the outcome of a job that came as a message is copied for its producer."""
+
+    def copy(self, job: Job, exception: Exception | None = None) -> None: ...
+
+
+class Runtime(Protocol):
+    """What a worker process has built after its fork."""
+
+    @property
+    def executor(self) -> Executor: ...
+
+    @property
+    def mirror(self) -> Mirror: ...
+
+
+class JobDead(Exception):  # noqa: N818  the state's name
+    """The job is out of attempts; the message says what its last one failed with."""
+
+
+class JobRequest(Request):
+    """A message on its way to a job's task."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if self.task.is_personal:
+            self._kwargsrepr = "{" + ", ".join(f"{field!r}: …" for field in self.kwargs) + "}"
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001  Celery's signature
+        if not soft:
+            # The child is killed in the middle of a job: before Celery acknowledges the message,
+            # give it back, to be delivered again as a suspect.
+            self.reject(requeue=True)
+        super().on_timeout(soft, timeout)
+
+
+class JobTask(Task):
+    """Runs jobs of one kind.
+
+    A message is one of two: a producer's, with the payload as keyword arguments and the job id
+    as task id; or the relay's, with a list of job ids as its only argument.
+    """
+
+    abstract = True
+    Request = JobRequest
+    acks_late = True
+    reject_on_worker_lost = True
+    throws: ClassVar[tuple[type[Exception], ...]] = (DomainError, JobDead)
+    queue: str
+    is_personal: bool
+    runtime: Callable[[], Runtime]
+
+    def run(self, *job_ids: Sequence[str], **payload: Any) -> dict[str, Any]:
+        delivery = self.request.delivery_info or {}
+        redelivered = bool(delivery.get("redelivered"))
+        try:
+            if job_ids:
+                reports = self._run_dispatched(job_ids[0], redelivered=redelivered)
+            else:
+                reports = [self._run_submitted(payload, redelivered=redelivered)]
+        except Unavailable as error:
+            # Nothing was decided: the message goes back, to be taken when the ledger is there.
+            raise Reject(str(error), requeue=True) from error
+        if len(reports) == 1:
+            return self._answer(reports[0])
+        return _summary(reports)
+
+    def _run_dispatched(self, job_ids: Sequence[str], *, redelivered: bool) -> list[Report]:
+        if not isinstance(job_ids, list) or not all(isinstance(i, str) for i in job_ids):
+            raise InvalidPayload(f"{self.name} takes a list of job ids, or keyword arguments")
+        runtime = self.runtime()
+        reports = runtime.executor.run_dispatched(self.name, job_ids, redelivered=redelivered)
+        for report in reports:
+            if report.job.door is Door.CELERY:
+                runtime.mirror.copy(report.job, report.exception)
+        return reports
+
+    def _run_submitted(self, payload: dict[str, Any], *, redelivered: bool) -> Report:
+        headers = self.request.headers or {}
+        identity = {
+            "job_id": self.request.id,
+            "kind": self.name,
+            "correlation_id": self.request.correlation_id or self.request.id,
+            "parent_id": self.request.parent_id,
+            "traceparent": headers.get("traceparent"),
+        }
+        try:
+            submission = Submission(payload=payload, **identity)
+        except InvalidPayload as error:
+            # It cannot be stored as it is; what can be, is, so that the refusal is on record.
+            submission = Submission(payload={"not_storable": error.message}, **identity)
+        runtime = self.runtime()
+        report = runtime.executor.run_submitted(submission, redelivered=redelivered)
+        runtime.mirror.copy(report.job, report.exception)
+        return report
+
+    def _answer(self, report: Report) -> dict[str, Any]:
+        job = report.job
+        match job.state:
+            case JobState.SUCCEEDED:
+                return dict(job.result or {})
+            case JobState.REJECTED:
+                raise _refusal(job.error)
+            case JobState.DEAD:
+                raise report.exception or JobDead(job.error.message if job.error else job.id)
+            case JobState.RETRY:
+                # The ledger holds the next attempt: nothing is published here.
+                raise Retry(
+                    f"attempt {job.attempts} of {job.max_attempts} failed",
+                    exc=report.exception,
+                    when=job.run_after,
+                )
+            case JobState.CANCELLED | JobState.QUEUED:
+                raise Ignore(job.state)
+
+
+def register(app: Celery, kinds: Iterable[JobKind], runtime: Callable[[], Runtime]) -> None:
+    """Give `app` a task for each job kind."""
+    for kind in kinds:
+        task = type(
+            "JobTask",
+            (JobTask,),
+            {
+                "name": kind.name,
+                "queue": kind.queue,
+                "is_personal": kind.personal,
+                "runtime": staticmethod(runtime),
+                "__doc__": kind.command.__doc__,
+                "__module__": __name__,
+            },
+        )
+        app.register_task(task())
+
+
+def _refusal(failure: Failure | None) -> DomainError:
+    if failure is None:
+        return DomainError("refused")
+    known = {error.__name__: error for error in _subclasses(DomainError)}
+    return known.get(failure.type, DomainError)(failure.message, failure.details)
+
+
+def _subclasses(error: type[DomainError]) -> Iterable[type[DomainError]]:
+    for subclass in error.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def _summary(reports: Sequence[Report]) -> dict[str, Any]:
+    return dict(Counter(str(report.job.state) for report in reports))

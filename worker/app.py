@@ -1,0 +1,87 @@
+"""The Celery app: its configuration, its tasks and what a child builds after its fork."""
+
+from functools import cache
+
+from celery import Celery
+from celery.signals import worker_process_init
+from kombu import Queue
+
+from domain.kinds import KINDS
+from tasks.jobs import register
+from worker.addresses import Addresses, resolve
+from worker.bootstrap import WorkerRuntime, build_runtime
+from worker.settings import Settings, load
+
+QUEUES = ("allocation", "users", "imports", "maintenance")
+
+
+def build_app(settings: Settings, addresses: Addresses) -> Celery:
+    """Build a Celery app with all of Tallyman's tasks."""
+    app = Celery(
+        "tallyman",
+        broker=addresses.broker_url,
+        backend=f"ledger+{addresses.database_url}",
+    )
+    app.conf.update(configuration(settings))
+
+    @cache
+    def runtime() -> WorkerRuntime:
+        return build_runtime(app, settings, addresses)
+
+    def after_fork(**_: object) -> None:
+        runtime.cache_clear()
+        runtime()
+
+    worker_process_init.connect(after_fork, weak=False)
+    register(app, KINDS.values(), runtime)
+    return app
+
+
+def configuration(settings: Settings) -> dict[str, object]:
+    """Return the Celery configuration that the guarantees rest on."""
+    return {
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "task_queues": [Queue(name) for name in QUEUES],
+        "task_default_queue": QUEUES[0],
+        "task_routes": {name: {"queue": kind.queue} for name, kind in KINDS.items()},
+        # Taken one at a time and acknowledged after the commit: what a dead worker held is
+        # delivered again, and the ledger answers for what was done before.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "task_soft_time_limit": settings.soft_time_limit_seconds,
+        "task_time_limit": settings.time_limit_seconds,
+        "worker_concurrency": settings.concurrency,
+        "worker_max_memory_per_child": settings.max_memory_per_child_mb * 1024,
+        "worker_send_task_events": True,
+        "task_send_sent_event": False,
+        "worker_hijack_root_logger": False,
+        "worker_soft_shutdown_timeout": 10.0,
+        "worker_enable_soft_shutdown_on_idle": True,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": {
+            "visibility_timeout": settings.visibility_timeout_seconds,
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+            "health_check_interval": 10,
+            "socket_timeout": 30,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+        },
+        "timezone": "UTC",
+        "enable_utc": True,
+        "worker_proc_alive_timeout": 30.0,
+    }
+
+
+def _app() -> Celery:
+    settings = load()
+    return build_app(settings, resolve(settings))
+
+
+app = _app()

@@ -1,0 +1,121 @@
+"""Door (b): jobs accepted by one commit in PostgreSQL, with or without a broker."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Engine
+from uuid6 import uuid7
+
+from adapters.payloads import Payloads
+from adapters.postgres.engine import create
+from adapters.postgres.persistence import Persistently
+from adapters.postgres.queries import JobQueries, JobView
+from adapters.postgres.unit_of_work import BeginPostgresWork
+from domain.jobs.model import Receipt, Submission
+from domain.kinds import KINDS
+
+CHUNK = 5_000
+"""Jobs accepted in one transaction by `submit_many`."""
+
+
+class Producer:
+    """Hands jobs to Tallyman: once a method returns, they are accepted and cannot be lost."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._begin_work = BeginPostgresWork(engine=engine)
+        self._persistently = Persistently()
+        self._payloads = Payloads(KINDS)
+        self._queries = JobQueries(engine)
+
+    @classmethod
+    def at(cls, database_url: str) -> "Producer":
+        """Connect to the database at this URL (`postgresql+psycopg://…`)."""
+        return cls(create(database_url, application="tallyman producer", pool_size=4))
+
+    def submit(
+        self,
+        kind: str,
+        payload: Mapping[str, Any],
+        *,
+        job_id: str | None = None,
+        priority: int = 0,
+        correlation_id: str | None = None,
+        traceparent: str | None = None,
+    ) -> Receipt:
+        """Accept one job; the same `job_id` with the same payload again is answered, not run.
+
+        Raises:
+            InvalidPayload: The payload does not fit the schema of `kind`.
+            DomainError: A value in it is one that the business can never take.
+            UnknownKind: No job kind is called `kind`.
+            IdempotencyConflict: `job_id` was used before with another payload.
+            Unavailable: PostgreSQL cannot be reached; nothing was accepted.
+        """
+        [receipt] = self._accept(
+            [
+                self.submission(
+                    kind,
+                    payload,
+                    job_id=job_id,
+                    priority=priority,
+                    correlation_id=correlation_id,
+                    traceparent=traceparent,
+                )
+            ]
+        )
+        return receipt
+
+    def submission(
+        self,
+        kind: str,
+        payload: Mapping[str, Any],
+        *,
+        job_id: str | None = None,
+        priority: int = 0,
+        correlation_id: str | None = None,
+        traceparent: str | None = None,
+    ) -> Submission:
+        """Check a job without handing it over; raises as `submit` does."""
+        job_id = job_id or str(uuid7())
+        submission = Submission(
+            job_id=job_id,
+            kind=kind,
+            payload=payload,
+            priority=priority,
+            correlation_id=correlation_id or job_id,
+            traceparent=traceparent,
+        )
+        self._payloads.decode(kind, payload)
+        return submission
+
+    def submit_many(self, submissions: Iterable[Submission]) -> list[Receipt]:
+        """Accept jobs, 5,000 to a transaction; a chunk with a conflict is refused whole."""
+        receipts: list[Receipt] = []
+        chunk: list[Submission] = []
+        for submission in submissions:
+            chunk.append(submission)
+            if len(chunk) == CHUNK:
+                receipts += self._accept(chunk)
+                chunk = []
+        if chunk:
+            receipts += self._accept(chunk)
+        return receipts
+
+    def find(self, job_id: str) -> JobView | None:
+        """Return how a job stands, or None where the ledger does not know it."""
+        return self._queries.find(job_id)
+
+    def _accept(self, submissions: Sequence[Submission]) -> list[Receipt]:
+        rows = [
+            (submission, kind.queue, kind.max_attempts)
+            for submission in submissions
+            for kind in (self._payloads.kind(submission.kind),)
+        ]
+
+        def transaction() -> list[Receipt]:
+            with self._begin_work() as work:
+                receipts = work.jobs.accept(rows)
+                work.commit()
+            return receipts
+
+        return self._persistently(transaction)

@@ -1,0 +1,86 @@
+"""The relay: tells the workers, through the broker, which jobs of the ledger are due."""
+
+import threading
+from dataclasses import dataclass, field
+
+import structlog
+
+from adapters.broker import BrokerAway, CeleryBroker
+from adapters.postgres.dispatches import Bell, PostgresDispatches
+from adapters.postgres.persistence import is_outage
+from domain.jobs.dispatching import Dispatch, Grouping, group
+
+log = structlog.get_logger()
+
+PAUSE_SECONDS = 1.0
+"""How long to wait while PostgreSQL or the broker is away."""
+FULL_SECONDS = 0.05
+"""How long to wait while a queue is full."""
+
+
+@dataclass(kw_only=True)
+class Relay:
+    """Moves due jobs to the broker until told to stop; any number of relays may run."""
+
+    dispatches: PostgresDispatches
+    broker: CeleryBroker
+    queues: tuple[str, ...]
+    grouping: Grouping
+    depth: int
+    """Messages in a queue beyond which it is left alone."""
+    poll_seconds: float
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Relay until `stopping` is set, whatever goes away meanwhile."""
+        log.info("relay_started", queues=self.queues)
+        while not self.stopping.is_set():
+            try:
+                with self.dispatches.listening() as bell:
+                    self._run_connected(bell)
+            except BrokerAway as away:
+                log.warning("broker_away", error=str(away))
+                self.stopping.wait(PAUSE_SECONDS)
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                log.warning("postgres_away", error=str(error))
+                self.stopping.wait(PAUSE_SECONDS)
+        log.info("relay_stopped")
+
+    def _run_connected(self, bell: Bell) -> None:
+        while not self.stopping.is_set():
+            self.notice_lost_memory()
+            published, is_full = self.relay_once()
+            if is_full and not published:
+                self.stopping.wait(FULL_SECONDS)
+            elif not published:
+                bell.wait(self.poll_seconds)
+
+    def notice_lost_memory(self) -> None:
+        """Make due again what a broker that forgot was told."""
+        if self.broker.lost_its_memory():
+            again = self.dispatches.forget()
+            self.broker.remember()
+            log.info("broker_memory_new", jobs_due_again=again)
+
+    def relay_once(self) -> tuple[int, bool]:
+        """Publish what is due; return the number of jobs, and whether a queue was full."""
+        published = 0
+        is_full = False
+        for queue in self.queues:
+            room = self.depth - self.broker.depth(queue)
+            if room <= 0:
+                is_full = True
+                continue
+            due = self.dispatches.claim_due(queue, limit=room * self.grouping.most)
+            published += self._publish(group(due, self.grouping), queue)
+        return published, is_full
+
+    def _publish(self, messages: list[Dispatch], queue: str) -> int:
+        done = self.broker.publish(messages, queue=queue)
+        if done < len(messages):
+            left = [job_id for message in messages[done:] for job_id in message.job_ids]
+            self.dispatches.release(left)
+            raise BrokerAway(f"{len(left)} jobs are due again")
+        return sum(len(message.job_ids) for message in messages)

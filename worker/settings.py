@@ -1,0 +1,91 @@
+"""Settings: one frozen object, read from the environment and `.env`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; each name is an environment variable `TALLYMAN_<NAME>`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TALLYMAN_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    database_url: SecretStr | None = None
+    """PostgreSQL, as `postgresql+psycopg://user:password@host:port/database`.
+    Not set: an embedded server in `data_folder`."""
+    broker_url: SecretStr | None = None
+    """Redis or Valkey (`redis://:password@host:port/0`), or RabbitMQ (`amqp://…`).
+    Not set: an embedded Valkey in `data_folder`."""
+    mirror_url: SecretStr | None = None
+    """Redis in which stock Celery clients find results. Not set: the broker, where it is Redis."""
+    data_folder: Path = Path(".tallyman")
+    """Folder of the embedded servers and of process files."""
+
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 4
+    """Worker processes of one `tallyman worker`."""
+    soft_time_limit_seconds: Annotated[int, Field(ge=1)] = 60
+    """A job that runs longer is interrupted; the attempt counts as failed."""
+    time_limit_seconds: Annotated[int, Field(ge=2)] = 90
+    """A job that ignores the interruption is killed with its process."""
+    visibility_timeout_seconds: Annotated[int, Field(ge=30)] = 300
+    """After this long, Redis delivers a message again that nobody acknowledged."""
+    max_memory_per_child_mb: Annotated[int, Field(ge=64)] = 512
+    """A worker process that grew beyond this is replaced after its job."""
+
+    retry_base_seconds: Annotated[float, Field(gt=0)] = 2.0
+    """The first retry comes within this time; each further one may take twice as long."""
+    retry_cap_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """No retry waits longer than this."""
+
+    relay_batch: Annotated[int, Field(ge=1, le=1000)] = 200
+    """Job ids in one message, when there is a backlog."""
+    relay_depth: Annotated[int, Field(ge=1)] = 200
+    """Messages in a queue beyond which the relay waits."""
+    relay_poll_seconds: Annotated[float, Field(gt=0, le=60)] = 1.0
+    """How often the relay looks without being told; retries become due this way."""
+
+    result_expires_seconds: Annotated[int, Field(ge=60)] = 86_400
+    """How long the mirror keeps an outcome; the ledger keeps it for `retention_days`."""
+    retention_days: Annotated[int, Field(ge=1)] = 30
+    """Finished jobs and published events older than this are deleted; dead jobs are kept."""
+
+    flower_address: str = "127.0.0.1"
+    """Address that Flower listens on; another than loopback needs `flower_basic_auth`."""
+    flower_port: Annotated[int, Field(ge=0, le=65_535)] = 5555
+    """Port of Flower."""
+    flower_basic_auth: SecretStr | None = None
+    """`user:password` that Flower asks for."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least severe message that is logged."""
+    log_format: Literal["console", "json"] = "console"
+    """`console` for people, `json` for machines."""
+
+
+class SettingsError(Exception):
+    """A setting has a value that cannot be used."""
+
+
+def load() -> Settings:
+    """Read the settings.
+
+    Raises:
+        SettingsError: A value cannot be used; the message names each.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"TALLYMAN_{'_'.join(str(step) for step in problem['loc']).upper()}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        )
+        raise SettingsError(problems) from None
