@@ -1,9 +1,7 @@
 """The broker as the relay sees it: publish ids, count what waits, notice lost memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-from collections.abc import Iterator
 
 import redis
 import redis.backoff

@@ -69,7 +69,9 @@ class LedgerBackend(BaseBackend):
     def _forget(self, task_id: str) -> None:
         """Do nothing: the ledger's retention decides what is forgotten."""
 
-    def __reduce__(self, args: Any = (), kwargs: Any = None) -> Any:
+    def __reduce__(
+        self, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
+    ) -> object:
         return super().__reduce__(args, {**(kwargs or {}), "url": self.url})
 
 
@@ -96,7 +98,7 @@ class RedisMirror:
             log.warning("mirror_failed", job_id=job.id, error=str(error))
 
 
-def _celery_result(job: Job) -> Any:
+def _celery_result(job: Job) -> object:
     if job.state is JobState.CANCELLED:
         return {
             "exc_type": "TaskRevokedError",

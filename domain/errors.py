@@ -28,9 +28,9 @@ class InvalidPayload(DomainError):
     """The payload does not fit the schema of its job kind."""
 
 
-class StaleDecision(Exception):  # noqa: N818  a signal to decide again, not a failure
+class StaleDecision(Exception):
     """A guarded write missed: the world moved between the decision and its writes."""
 
 
-class Unavailable(Exception):  # noqa: N818  a state of the world, not of the job
+class Unavailable(Exception):
     """Something that every job needs is away; nothing was decided and no attempt counts."""

@@ -13,6 +13,7 @@ from domain.jobs.executor import Executor, Report
 from domain.jobs.kinds import JobKind
 from domain.jobs.model import Door, Failure, Job, JobState, Submission
 
+
 class Mirror(Protocol):
     """Where the outcome of a job that came as a message is copied for its producer."""
 
@@ -29,7 +30,7 @@ class Runtime(Protocol):
     def mirror(self) -> Mirror: ...
 
 
-class JobDead(Exception):  # noqa: N818  the state's name
+class JobDead(Exception):
     """The job is out of attempts; the message says what its last one failed with."""
 
 

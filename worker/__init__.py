@@ -1,17 +1,10 @@
 """The processes: the only place that knows everyone. `celery -A worker` finds the app here."""
 
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from worker.app import app
+def __getattr__(name: str) -> object:
+    # Celery asks for `worker.app` and `worker.celery`; nobody else pays for importing it.
+    if name == "celery":
+        from worker.app import app  # noqa: PLC0415  as said above
 
-__all__ = ["app"]
-
-
-def __getattr__(name: str) -> Any:
-    # Celery asks for `worker.app`; nobody else pays for importing it.
-    if name == "app":
-        from importlib import import_module
-
-        return import_module("worker.app").app
+        return app
     raise AttributeError(name)

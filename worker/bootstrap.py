@@ -58,9 +58,7 @@ def build_runtime(
             reached=reached,
         ),
         mirror=(
-            RedisMirror(
-                app, addresses.mirror_url, expires_seconds=settings.result_expires_seconds
-            )
+            RedisMirror(app, addresses.mirror_url, expires_seconds=settings.result_expires_seconds)
             if addresses.mirror_url
             else NoMirror()
         ),

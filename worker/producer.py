@@ -1,9 +1,8 @@
 """Door (b): jobs accepted by one commit in PostgreSQL, with or without a broker."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
-from sqlalchemy import Engine
 from uuid6 import uuid7
 
 from adapters.payloads import Payloads
@@ -21,16 +20,27 @@ CHUNK = 5_000
 class Producer:
     """Hands jobs to Tallyman: once a method returns, they are accepted and cannot be lost."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._begin_work = BeginPostgresWork(engine=engine)
+    def __init__(self, *, begin_work: BeginPostgresWork, queries: JobQueries) -> None:
+        self._begin_work = begin_work
+        self._queries = queries
         self._persistently = Persistently()
         self._payloads = Payloads(KINDS)
-        self._queries = JobQueries(engine)
 
     @classmethod
     def at(cls, database_url: str) -> "Producer":
         """Connect to the database at this URL (`postgresql+psycopg://…`)."""
-        return cls(create(database_url, application="tallyman producer", pool_size=4))
+        engine = create(database_url, application="tallyman producer", pool_size=4)
+        return cls(begin_work=BeginPostgresWork(engine=engine), queries=JobQueries(engine))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; the producer opens new ones if it is used again."""
+        self._begin_work.engine.dispose()
 
     def submit(
         self,

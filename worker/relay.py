@@ -8,10 +8,12 @@ import structlog
 from adapters.broker import BrokerAway, CeleryBroker
 from adapters.postgres.dispatches import Bell, PostgresDispatches
 from adapters.postgres.persistence import is_outage
-from domain.jobs.dispatching import Dispatch, Grouping, group
+from domain.jobs.dispatching import Grouping, group
 
 log = structlog.get_logger()
 
+CLAIM = 5_000
+"""Jobs claimed at once: few enough that the first are published soon."""
 PAUSE_SECONDS = 1.0
 """How long to wait while PostgreSQL or the broker is away."""
 FULL_SECONDS = 0.05
@@ -73,11 +75,17 @@ class Relay:
             if room <= 0:
                 is_full = True
                 continue
-            due = self.dispatches.claim_due(queue, limit=room * self.grouping.most)
-            published += self._publish(group(due, self.grouping), queue)
+            published += self.publish_due(queue, room=room)
         return published, is_full
 
-    def _publish(self, messages: list[Dispatch], queue: str) -> int:
+    def publish_due(self, queue: str, *, room: int) -> int:
+        """Publish what is due in `queue`, in at most `room` messages; return the number of jobs.
+
+        Raises:
+            BrokerAway: The broker took not all; what it did not take is due again.
+        """
+        due = self.dispatches.claim_due(queue, limit=min(CLAIM, room * self.grouping.most))
+        messages = group(due, self.grouping)
         done = self.broker.publish(messages, queue=queue)
         if done < len(messages):
             left = [job_id for message in messages[done:] for job_id in message.job_ids]

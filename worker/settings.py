@@ -50,8 +50,8 @@ class Settings(BaseSettings):
     """Job ids in one message, when there is a backlog."""
     relay_depth: Annotated[int, Field(ge=1)] = 200
     """Messages in a queue beyond which the relay waits."""
-    relay_poll_seconds: Annotated[float, Field(gt=0, le=60)] = 1.0
-    """How often the relay looks without being told; retries become due this way."""
+    relay_poll_seconds: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """How often the relay looks without being told, up to 1; retries become due this way."""
 
     result_expires_seconds: Annotated[int, Field(ge=60)] = 86_400
     """How long the mirror keeps an outcome; the ledger keeps it for `retention_days`."""

@@ -12,14 +12,14 @@ _CLAIM = f"""
 WITH due AS MATERIALIZED (
     SELECT id FROM job
     WHERE state IN ('queued', 'retry') AND queue = %(queue)s AND next_dispatch <= now()
-    ORDER BY priority DESC, next_dispatch LIMIT %(limit)s
+    ORDER BY priority DESC, next_dispatch, id LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE job SET
     dispatches = dispatches + 1,
     next_dispatch = now() + {LEASE} * 2 ^ least(dispatches, 4)
 FROM due WHERE job.id = due.id
-RETURNING job.id, job.kind, job.priority, job.dispatches, job.correlation_id"""
+RETURNING job.id, job.kind, job.priority, job.dispatches, job.correlation_id, job.created_at"""
 
 _RELEASE = """
 UPDATE job SET dispatches = dispatches - 1, next_dispatch = now()
@@ -40,7 +40,9 @@ class PostgresDispatches:
     def claim_due(self, queue: str, *, limit: int) -> list[DueJob]:
         with self._engine.begin() as connection:
             rows = connection.exec_driver_sql(_CLAIM, {"queue": queue, "limit": limit}).all()
-        due = [
+        # An UPDATE returns rows in no order.
+        rows = sorted(rows, key=lambda row: (-row.priority, row.created_at, row.id))
+        return [
             DueJob(
                 job_id=row.id,
                 kind=row.kind,
@@ -50,7 +52,6 @@ class PostgresDispatches:
             )
             for row in rows
         ]
-        return sorted(due, key=lambda job: -job.priority)
 
     def release(self, job_ids: Sequence[str]) -> None:
         with self._engine.begin() as connection:

@@ -264,5 +264,5 @@ def job_of(row: Row[Any]) -> Job:
     )
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return orjson.dumps(value).decode()

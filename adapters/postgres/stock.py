@@ -8,9 +8,10 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Row
 
+from domain.allocation.batches import Batch
 from domain.allocation.commands import Policy
 from domain.allocation.orders import Allocation, LineState, Order, OrderLine, Terms
-from domain.allocation.products import Batch, Product
+from domain.allocation.products import Product
 from domain.allocation.strategies import Strategy
 from domain.allocation.tally import Counter, StockMovement, Tally
 from domain.errors import StaleDecision
@@ -182,7 +183,7 @@ class PostgresStock:
 
     def save(self, tallies: Iterable[Tally]) -> None:
         tallies = list(tallies)
-        self._save_products({sku: p for tally in tallies for sku, p in tally.products.items()})
+        self._save_versions({sku: v for tally in tallies for sku, v in tally.versions.items()})
         self._save_batches({r: b for tally in tallies for r, b in tally.batches.items()})
         placed = [(tally.job_id, order) for tally in tallies for order in tally.orders]
         self._add_orders(placed)
@@ -264,14 +265,14 @@ class PostgresStock:
                 line.allocations[row.batch_reference] = _allocation(row)
         return list(lines.values())
 
-    def _save_products(self, products: Mapping[str, Product]) -> None:
-        if products:
+    def _save_versions(self, versions: Mapping[str, int]) -> None:
+        if versions:
             self._write(
                 "UPDATE product SET version = changed.version"
                 " FROM unnest(%(skus)s::text[], %(versions)s::bigint[]) AS changed (sku, version)"
                 " WHERE product.sku = changed.sku",
-                skus=list(products),
-                versions=[product.version for product in products.values()],
+                skus=list(versions),
+                versions=list(versions.values()),
             )
 
     def _save_batches(self, batches: Mapping[str, Batch]) -> None:

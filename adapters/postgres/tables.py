@@ -118,9 +118,7 @@ outbox = Table(
     "outbox",
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
-    Column(
-        "event_id", Uuid, nullable=False, unique=True, server_default=text("gen_random_uuid()")
-    ),
+    Column("event_id", Uuid, nullable=False, unique=True, server_default=text("gen_random_uuid()")),
     Column("name", Text, nullable=False),
     Column("aggregate", Text, nullable=False),
     Column("payload", JSONB, nullable=False),
@@ -191,9 +189,7 @@ allocation = Table(
     metadata,
     Column("order_id", Text, primary_key=True),
     Column("line_id", Text, primary_key=True),
-    Column(
-        "batch_reference", Text, ForeignKey("batch.reference"), primary_key=True, index=True
-    ),
+    Column("batch_reference", Text, ForeignKey("batch.reference"), primary_key=True, index=True),
     Column("quantity", Integer, nullable=False),
     Column("strategy", Text, nullable=False),
     Column("ranking", JSONB, nullable=False),

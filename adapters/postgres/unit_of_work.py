@@ -1,7 +1,7 @@
 """One transaction, and all that a job does in it."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -64,7 +64,7 @@ class BeginPostgresWork:
     """Opens units of work on one engine."""
 
     engine: Engine
-    backoff: Backoff = Backoff()
+    backoff: Backoff = field(default_factory=Backoff)
     reached: Callable[[str], None] = lambda _: None
 
     def __call__(self, *, locks_first: bool = False) -> PostgresUnitOfWork:

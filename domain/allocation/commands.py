@@ -231,6 +231,6 @@ def _check_identifier(
     if not (0 < len(value) <= IDENTIFIER_LENGTH and value.isprintable() and value == value.strip()):
         raise error(
             f"{field} must be 1 to {IDENTIFIER_LENGTH} printable characters"
-            f" without spaces around them, got {value[:IDENTIFIER_LENGTH + 16]!r}",
+            f" without spaces around them, got {value[: IDENTIFIER_LENGTH + 16]!r}",
             {"field": field},
         )

@@ -1,9 +1,10 @@
-"""Batches and products: who may have which stock."""
+"""Products: who may have which stock."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
+from domain.allocation.batches import Batch
 from domain.allocation.commands import Policy
 from domain.allocation.errors import Shortage
 from domain.allocation.events import (
@@ -16,26 +17,6 @@ from domain.allocation.events import (
 from domain.allocation.orders import Allocation, LineState, OrderLine, Ranking, Terms
 from domain.allocation.strategies import earliest, rank
 from domain.allocation.tally import Cause, Counter, StockMovement, Tally
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Batch:
-    """Units of one product that came, or will come, together."""
-
-    reference: str
-    sku: str
-    purchased: int
-    eta: date | None = None
-    allocated: int = 0
-    fingerprint: str = ""
-    """Digest of the command that created it."""
-
-    @property
-    def available(self) -> int:
-        return self.purchased - self.allocated
-
-    def can_allocate(self, quantity: int) -> bool:
-        return quantity <= self.purchased - self.allocated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +119,7 @@ class Product:
                 strategy=line.terms.strategy,
                 ranking=choice.ranking,
             )
-            self._move(tally, cause, batch, Counter.ALLOCATED, quantity, line)
+            self._move(tally, cause, batch, Counter.ALLOCATED, quantity, line=line)
         if not line.outstanding:
             line.state = LineState.ALLOCATED
         elif line.state is not LineState.BACKORDERED:
@@ -189,7 +170,7 @@ class Product:
                 line.allocations[batch.reference] = replace(
                     allocation, quantity=allocation.quantity - taken
                 )
-            self._move(tally, cause, batch, Counter.ALLOCATED, -taken, line)
+            self._move(tally, cause, batch, Counter.ALLOCATED, -taken, line=line)
             portions.append(Portion(batch=batch.reference, quantity=taken, eta=batch.eta))
         tally.touch(line)
         if portions:
@@ -349,9 +330,9 @@ class Product:
         return True
 
     def _changed(self, tally: Tally) -> None:
-        if self.sku not in tally.products:
+        if self.sku not in tally.versions:
             self.version += 1
-            tally.products[self.sku] = self
+            tally.versions[self.sku] = self.version
 
     def _move(
         self,
@@ -360,6 +341,7 @@ class Product:
         batch: Batch,
         counter: Counter,
         change: int,
+        *,
         line: OrderLine | None = None,
     ) -> None:
         if change:

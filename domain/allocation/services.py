@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from domain.allocation.batches import Batch
 from domain.allocation.commands import (
     AllocateOrder,
     CancelOrder,
@@ -28,7 +29,7 @@ from domain.allocation.events import BatchCreated, OrderCancelled
 from domain.allocation.orders import LineState, Order, OrderLine, OrderState, Terms
 from domain.allocation.policies import place, refusal
 from domain.allocation.ports import AllocationWork
-from domain.allocation.products import Batch, Product
+from domain.allocation.products import Product
 from domain.allocation.tally import Cause, Tally
 from domain.errors import DomainError, StaleDecision
 from domain.jobs.model import C, Request
@@ -255,9 +256,7 @@ def _change_batch_quantity(
             batch.reference, quantity=command.quantity, allocated=batch.allocated
         )
     if command.quantity != batch.purchased:
-        holders = (
-            work.stock.holders(batch.reference) if command.quantity < batch.allocated else []
-        )
+        holders = work.stock.holders(batch.reference) if command.quantity < batch.allocated else []
         product.change_quantity(batch, command.quantity, holders, tally)
         _serve_waiting(product, work, tally)
     return {

@@ -26,7 +26,7 @@ class Strategy(StrEnum):
     """The batch with the least available first, so that large ones stay whole."""
 
 
-O = TypeVar("O", bound=Offer)
+OfferT = TypeVar("OfferT", bound=Offer)
 Key = Callable[[Offer], tuple[Any, ...]]
 
 
@@ -43,6 +43,6 @@ def smallest(offer: Offer) -> tuple[int, bool, date, str]:
 _KEYS: Mapping[Strategy, Key] = {Strategy.EARLIEST: earliest, Strategy.SMALLEST: smallest}
 
 
-def rank(strategy: Strategy, offers: Iterable[O]) -> list[O]:
+def rank(strategy: Strategy, offers: Iterable[OfferT]) -> list[OfferT]:
     """Sort offers by the strategy's key, best first."""
     return sorted(offers, key=_KEYS[strategy])

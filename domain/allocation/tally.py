@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
+from domain.allocation.batches import Batch
+from domain.allocation.orders import Order, OrderLine
 from domain.messages import Event
 
-if TYPE_CHECKING:
-    from domain.allocation.orders import Order, OrderLine
-    from domain.allocation.products import Batch, Product
 
 
 class Cause(StrEnum):
@@ -54,20 +52,20 @@ class Tally:
     job_id: str
     movements: list[StockMovement] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    batches: "dict[str, Batch]" = field(default_factory=dict)
+    batches: dict[str, Batch] = field(default_factory=dict)
     """Batches created, or whose quantity or eta was set, by reference."""
-    products: "dict[str, Product]" = field(default_factory=dict)
-    """Products whose version moved, by SKU."""
-    orders: "list[Order]" = field(default_factory=list)
+    versions: dict[str, int] = field(default_factory=dict)
+    """Versions that products moved to, by SKU."""
+    orders: list[Order] = field(default_factory=list)
     """Orders placed for the first time."""
-    lines: "dict[tuple[str, str], OrderLine]" = field(default_factory=dict)
+    lines: dict[tuple[str, str], OrderLine] = field(default_factory=dict)
     """Lines placed or changed, by identity."""
 
     @property
     def is_empty(self) -> bool:
         return not (self.movements or self.events or self.batches or self.orders or self.lines)
 
-    def touch(self, line: "OrderLine") -> None:
+    def touch(self, line: OrderLine) -> None:
         self.lines[line.identity] = line
 
     def absorb(self, other: "Tally") -> None:
@@ -76,5 +74,5 @@ class Tally:
         self.events += other.events
         self.orders += other.orders
         self.batches |= other.batches
-        self.products |= other.products
+        self.versions |= other.versions
         self.lines |= other.lines

@@ -35,5 +35,5 @@ class JobNotOpen(DomainError):
     """The job is past the state in which this can be done to it."""
 
 
-class WorkerLost(Exception):  # noqa: N818  named as Celery's WorkerLostError, which it reports
+class WorkerLost(Exception):
     """The worker died each time while it ran this job."""

@@ -139,9 +139,7 @@ class Executor:
             if not isinstance(command, Rejected)
         ]
         handled = iter(kind.handler(requests, work) if requests else ())
-        return [
-            command if isinstance(command, Rejected) else next(handled) for command in commands
-        ]
+        return [command if isinstance(command, Rejected) else next(handled) for command in commands]
 
     def _command(self, job: Job) -> Command | Rejected:
         try:
@@ -191,9 +189,7 @@ class Executor:
                 Report(job=job)
                 if job.state.is_terminal
                 else Report(
-                    job=work.jobs.fail(
-                        job, failure_of(error), worker=self.worker, counted=counted
-                    ),
+                    job=work.jobs.fail(job, failure_of(error), worker=self.worker, counted=counted),
                     exception=error,
                 )
                 for job in claim(work)
@@ -202,7 +198,7 @@ class Executor:
         return reports
 
 
-class _Suspicious(Exception):  # noqa: N818  a change of course, not an error
+class _Suspicious(Exception):
     """One of these was dispatched before and never finished: it may have killed its worker."""
 
     def __init__(self, job_ids: Sequence[str]) -> None:
@@ -246,6 +242,4 @@ def _settled(job: Job, outcome: Outcome, *, counted: bool) -> Report:
         case Succeeded(result=result):
             return Report(job=replace(settled, state=JobState.SUCCEEDED, result=result))
         case Rejected(error=error):
-            return Report(
-                job=replace(settled, state=JobState.REJECTED, error=failure_of(error))
-            )
+            return Report(job=replace(settled, state=JobState.REJECTED, error=failure_of(error)))

@@ -6,8 +6,15 @@ from domain.users import commands, services
 QUEUE = "users"
 
 KINDS = (
-    JobKind(command=commands.RegisterUser, handler=services.register_users, queue=QUEUE, personal=True),
+    JobKind(
+        command=commands.RegisterUser, handler=services.register_users, queue=QUEUE, personal=True
+    ),
     JobKind(command=commands.UpdateUser, handler=services.update_users, queue=QUEUE, personal=True),
-    JobKind(command=commands.ChangeUserStatus, handler=services.change_user_statuses, queue=QUEUE, personal=True),
+    JobKind(
+        command=commands.ChangeUserStatus,
+        handler=services.change_user_statuses,
+        queue=QUEUE,
+        personal=True,
+    ),
     JobKind(command=commands.EraseUser, handler=services.erase_users, queue=QUEUE, personal=True),
 )

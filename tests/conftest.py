@@ -1,0 +1,94 @@
+"""Real servers for a session, a fresh database and an empty broker for each test."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+from time import monotonic
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+import redis
+from sqlalchemy import Connection, Engine
+from uuid6 import uuid7
+
+from adapters.embedded.servers import Addresses, EmbeddedServers
+from adapters.postgres import schema
+from adapters.postgres.engine import create
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Addresses]:
+    """Run PostgreSQL and Valkey while the session (of one xdist worker) lasts."""
+    # A fixed folder: what a killed session left running is adopted, not leaked.
+    folder = ROOT / ".tallyman" / "tests" / os.environ.get("PYTEST_XDIST_WORKER", "main")
+    embedded = EmbeddedServers(folder)
+    try:
+        yield embedded.start()
+    finally:
+        embedded.remove_data()
+
+
+@pytest.fixture(scope="session")
+def template(servers: Addresses) -> str:
+    """Migrate a database once; each test gets a copy of it."""
+    name = f"template_{uuid7().hex}"
+    with _administration(servers) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    engine = create(_url(servers, name))
+    schema.upgrade(engine)
+    engine.dispose()
+    return name
+
+
+@pytest.fixture
+def database_url(servers: Addresses, template: str) -> Iterator[str]:
+    """Give a fresh, migrated database."""
+    name = f"test_{uuid7().hex}"
+    with _administration(servers) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    yield _url(servers, name)
+    with _administration(servers) as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """Give an engine on the fresh database, for up to 64 connections at once."""
+    engine = create(database_url, pool_size=64)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def connection(engine: Engine) -> Iterator[Connection]:
+    """Give a connection to the fresh database."""
+    with engine.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def broker_url(servers: Addresses) -> str:
+    """Give an empty broker."""
+    redis.Redis.from_url(servers.broker_url).flushall()
+    return servers.broker_url
+
+
+def _administration(servers: Addresses) -> psycopg.Connection[tuple[object, ...]]:
+    url = servers.database_url.replace("postgresql+psycopg://", "postgresql://")
+    return psycopg.connect(url, autocommit=True)
+
+
+def _url(servers: Addresses, database: str) -> str:
+    return urlsplit(servers.database_url)._replace(path=f"/{database}").geturl()
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float = 20) -> None:
+    """Wait until `condition` holds; fail after `seconds`."""
+    deadline = monotonic() + seconds
+    while not condition():
+        assert monotonic() < deadline, f"waited {seconds} s in vain"
+        Event().wait(0.02)
