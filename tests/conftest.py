@@ -1,7 +1,9 @@
 """Real servers for a session, a fresh database and an empty broker for each test."""
 
-import os
+import fcntl
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -23,13 +25,12 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Addresses]:
     """Run PostgreSQL and Valkey while the session (of one xdist worker) lasts."""
-    # A fixed folder: what a killed session left running is adopted, not leaked.
-    folder = ROOT / ".tallyman" / "tests" / os.environ.get("PYTEST_XDIST_WORKER", "main")
-    embedded = EmbeddedServers(folder)
-    try:
-        yield embedded.start()
-    finally:
-        embedded.remove_data()
+    with _own_folder() as folder:
+        embedded = EmbeddedServers(folder)
+        try:
+            yield embedded.start()
+        finally:
+            embedded.remove_data()
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +76,21 @@ def broker_url(servers: Addresses) -> str:
     """Give an empty broker."""
     redis.Redis.from_url(servers.broker_url).flushall()
     return servers.broker_url
+
+
+@contextmanager
+def _own_folder() -> Iterator[Path]:
+    """Give the first folder that no session uses: what a killed one left there is adopted."""
+    for number in count():
+        folder = ROOT / ".tallyman" / "tests" / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "session.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield folder
+            return
 
 
 def _administration(servers: Addresses) -> psycopg.Connection[tuple[object, ...]]:

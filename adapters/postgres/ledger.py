@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Row
 
+from adapters.postgres.rows import as_json, as_rows
 from domain.jobs.errors import IdempotencyConflict
 from domain.jobs.executor import failure_of
 from domain.jobs.model import Door, Failure, Job, JobState, Receipt, Submission
@@ -25,13 +26,12 @@ _COLUMNS = """id, kind, door, payload, payload_hash, state, attempts, max_attemp
 _ACCEPT = """
 INSERT INTO job (id, kind, queue, door, priority, payload, payload_hash, max_attempts,
                  correlation_id, traceparent, parent_id, next_dispatch)
-SELECT id, kind, queue, 'ledger', priority, payload::jsonb, payload_hash, max_attempts,
+SELECT id, kind, queue, 'ledger', priority, payload, decode(payload_hash, 'hex'), max_attempts,
        correlation_id, traceparent, parent_id, now()
-FROM unnest(%(ids)s::text[], %(kinds)s::text[], %(queues)s::text[], %(priorities)s::smallint[],
-            %(payloads)s::text[], %(hashes)s::bytea[], %(max_attempts)s::smallint[],
-            %(correlation_ids)s::text[], %(traceparents)s::text[], %(parent_ids)s::text[])
-     AS submitted (id, kind, queue, priority, payload, payload_hash, max_attempts,
-                   correlation_id, traceparent, parent_id)
+FROM json_to_recordset(%(rows)s::json)
+    AS submitted (id text, kind text, queue text, priority smallint, payload jsonb,
+                  payload_hash text, max_attempts smallint, correlation_id text,
+                  traceparent text, parent_id text)
 ON CONFLICT (id) DO NOTHING
 RETURNING id"""
 
@@ -61,16 +61,16 @@ RETURNING {_COLUMNS}"""
 _FINISH = """
 UPDATE job SET
     state = finished.state,
-    result = finished.result::jsonb,
-    error = finished.error::jsonb,
+    result = finished.result,
+    error = finished.error,
     payload = CASE WHEN finished.forget THEN '{}'::jsonb ELSE job.payload END,
     scrubbed_at = CASE WHEN finished.forget THEN now() END,
     attempts = job.attempts + %(count)s,
     run_after = NULL,
     next_dispatch = NULL,
     finished_at = clock_timestamp()
-FROM unnest(%(ids)s::text[], %(states)s::text[], %(results)s::text[], %(errors)s::text[],
-            %(forgets)s::boolean[]) AS finished (id, state, result, error, forget)
+FROM json_to_recordset(%(rows)s::json)
+    AS finished (id text, state text, result jsonb, error jsonb, forget boolean)
 WHERE job.id = finished.id"""
 
 _FAIL = f"""
@@ -114,16 +114,21 @@ class PostgresLedger:
         written = self._connection.exec_driver_sql(
             _ACCEPT,
             {
-                "ids": [submission.job_id for submission, _, _ in submissions],
-                "kinds": [submission.kind for submission, _, _ in submissions],
-                "queues": [queue for _, queue, _ in submissions],
-                "priorities": [submission.priority for submission, _, _ in submissions],
-                "payloads": [submission.text for submission, _, _ in submissions],
-                "hashes": [submission.payload_hash() for submission, _, _ in submissions],
-                "max_attempts": [max_attempts for _, _, max_attempts in submissions],
-                "correlation_ids": [submission.correlation_id for submission, _, _ in submissions],
-                "traceparents": [submission.traceparent for submission, _, _ in submissions],
-                "parent_ids": [submission.parent_id for submission, _, _ in submissions],
+                "rows": as_rows(
+                    {
+                        "id": submission.job_id,
+                        "kind": submission.kind,
+                        "queue": queue,
+                        "priority": submission.priority,
+                        "payload": as_json(submission.text),
+                        "payload_hash": submission.payload_hash().hex(),
+                        "max_attempts": max_attempts,
+                        "correlation_id": submission.correlation_id,
+                        "traceparent": submission.traceparent,
+                        "parent_id": submission.parent_id,
+                    }
+                    for submission, queue, max_attempts in submissions
+                )
             },
         )
         new = set(written.scalars())
@@ -190,37 +195,15 @@ class PostgresLedger:
         return self._claimed(row)
 
     def finish(self, outcomes: Sequence[tuple[Job, Outcome]], *, counted: bool) -> None:
-        states: list[JobState] = []
-        results: list[str | None] = []
-        errors: list[str | None] = []
-        forgets: list[bool] = []
-        for _, outcome in outcomes:
-            match outcome:
-                case Succeeded(result=result):
-                    states.append(JobState.SUCCEEDED)
-                    results.append(_json(result))
-                    errors.append(None)
-                    forgets.append(False)
-                case Rejected(error=error, forget_payload=forget):
-                    states.append(JobState.REJECTED)
-                    results.append(None)
-                    errors.append(_json(asdict(failure_of(error))))
-                    forgets.append(forget)
         self._connection.exec_driver_sql(
             _FINISH,
             {
-                "ids": [job.id for job, _ in outcomes],
-                "states": states,
-                "results": results,
-                "errors": errors,
-                "forgets": forgets,
+                "rows": as_rows(_finished(job, outcome) for job, outcome in outcomes),
                 "count": int(not counted),
             },
         )
-        if any(forgets):
-            forgotten = [
-                job.id for (job, _), forget in zip(outcomes, forgets, strict=True) if forget
-            ]
+        forgotten = [job.id for job, outcome in outcomes if _is_forgotten(outcome)]
+        if forgotten:
             self._connection.exec_driver_sql(_FORGET_FAILURES, {"ids": forgotten})
 
     def fail(self, job: Job, failure: Failure, *, worker: str, counted: bool) -> Job:
@@ -262,6 +245,23 @@ def job_of(row: Row[Any]) -> Job:
         error=Failure(**row.error) if row.error else None,
         correlation_id=row.correlation_id,
     )
+
+
+def _finished(job: Job, outcome: Outcome) -> dict[str, object]:
+    match outcome:
+        case Succeeded(result=result):
+            return {"id": job.id, "state": JobState.SUCCEEDED, "result": result, "forget": False}
+        case Rejected(error=error, forget_payload=forget):
+            return {
+                "id": job.id,
+                "state": JobState.REJECTED,
+                "error": asdict(failure_of(error)),
+                "forget": forget,
+            }
+
+
+def _is_forgotten(outcome: Outcome) -> bool:
+    return isinstance(outcome, Rejected) and outcome.forget_payload
 
 
 def _json(value: object) -> str:

@@ -2,17 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 
-import orjson
 from sqlalchemy import Connection
 
+from adapters.postgres.rows import as_rows
 from domain.messages import Event
 
 _INSERT = """
 INSERT INTO outbox (name, aggregate, payload, job_id, correlation_id)
-SELECT name, aggregate, payload::jsonb, job_id, correlation_id
-FROM unnest(%(names)s::text[], %(aggregates)s::text[], %(payloads)s::text[],
-            %(job_ids)s::text[], %(correlation_ids)s::text[])
-     AS event (name, aggregate, payload, job_id, correlation_id)"""
+SELECT * FROM json_to_recordset(%(rows)s::json)
+    AS event (name text, aggregate text, payload jsonb, job_id text, correlation_id text)"""
 
 
 class PostgresOutbox:
@@ -33,10 +31,15 @@ class PostgresOutbox:
         self._connection.exec_driver_sql(
             _INSERT,
             {
-                "names": [event.name for _, event in recorded],
-                "aggregates": [event.aggregate for _, event in recorded],
-                "payloads": [orjson.dumps(event).decode() for _, event in recorded],
-                "job_ids": [job_id for job_id, _ in recorded],
-                "correlation_ids": [correlation_ids.get(job_id) for job_id, _ in recorded],
+                "rows": as_rows(
+                    {
+                        "name": event.name,
+                        "aggregate": event.aggregate,
+                        "payload": event,
+                        "job_id": job_id,
+                        "correlation_id": correlation_ids.get(job_id),
+                    }
+                    for job_id, event in recorded
+                )
             },
         )
