@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection, Row
 
+from adapters.postgres.rows import as_rows
 from domain.allocation.batches import Batch
 from domain.allocation.commands import Policy
 from domain.allocation.orders import Allocation, LineState, Order, OrderLine, Terms
@@ -46,56 +46,72 @@ ORDER BY order_id, line_id, allocated_at, batch_reference"""
 
 _NEW_ORDERS = """
 INSERT INTO sales_order (order_id, policy, may_split, strategy, priority, fingerprint, job_id)
-SELECT * FROM unnest(%(order_ids)s::text[], %(policies)s::text[], %(may_split)s::boolean[],
-                     %(strategies)s::text[], %(priorities)s::smallint[],
-                     %(fingerprints)s::text[], %(job_ids)s::text[])
+SELECT * FROM json_to_recordset(%(rows)s::json)
+    AS placed (order_id text, policy text, may_split boolean, strategy text, priority smallint,
+               fingerprint text, job_id text)
 ON CONFLICT (order_id) DO NOTHING"""
 
 _NEW_LINES = """
 INSERT INTO order_line (order_id, line_id, position, sku, quantity, state)
-SELECT * FROM unnest(%(order_ids)s::text[], %(line_ids)s::text[], %(positions)s::smallint[],
-                     %(skus)s::text[], %(quantities)s::integer[], %(states)s::text[])"""
+SELECT * FROM json_to_recordset(%(rows)s::json)
+    AS placed (order_id text, line_id text, position smallint, sku text, quantity integer,
+               state text)"""
 
 _CHANGED_LINES = """
 UPDATE order_line AS line SET quantity = changed.quantity, state = changed.state
-FROM unnest(%(order_ids)s::text[], %(line_ids)s::text[], %(quantities)s::integer[],
-            %(states)s::text[]) AS changed (order_id, line_id, quantity, state)
+FROM json_to_recordset(%(rows)s::json)
+    AS changed (order_id text, line_id text, quantity integer, state text)
 WHERE line.order_id = changed.order_id AND line.line_id = changed.line_id"""
 
 _RELEASE = """
 DELETE FROM allocation
-USING unnest(%(order_ids)s::text[], %(line_ids)s::text[]) AS changed (order_id, line_id)
+USING json_to_recordset(%(lines)s::json) AS changed (order_id text, line_id text)
 WHERE allocation.order_id = changed.order_id AND allocation.line_id = changed.line_id
   AND (allocation.order_id, allocation.line_id, batch_reference) NOT IN (
-      SELECT * FROM unnest(%(held_order_ids)s::text[], %(held_line_ids)s::text[],
-                           %(held_batches)s::text[]))"""
+      SELECT * FROM json_to_recordset(%(held)s::json)
+          AS held (order_id text, line_id text, batch_reference text))"""
 
 _ALLOCATE = """
 INSERT INTO allocation
     (order_id, line_id, batch_reference, quantity, strategy, ranking, job_id)
-SELECT order_id, line_id, batch_reference, quantity, strategy, ranking::jsonb, job_id
-FROM unnest(%(order_ids)s::text[], %(line_ids)s::text[], %(batches)s::text[],
-            %(quantities)s::integer[], %(strategies)s::text[], %(rankings)s::text[],
-            %(job_ids)s::text[])
-     AS held (order_id, line_id, batch_reference, quantity, strategy, ranking, job_id)
+SELECT * FROM json_to_recordset(%(rows)s::json)
+    AS held (order_id text, line_id text, batch_reference text, quantity integer, strategy text,
+             ranking jsonb, job_id text)
 ON CONFLICT (order_id, line_id, batch_reference) DO UPDATE SET
     quantity = excluded.quantity, strategy = excluded.strategy, ranking = excluded.ranking,
     job_id = excluded.job_id, allocated_at = now()
 WHERE allocation.quantity <> excluded.quantity"""
 
+_VERSIONS = """
+UPDATE product SET version = changed.version
+FROM json_to_recordset(%(rows)s::json) AS changed (sku text, version bigint)
+WHERE product.sku = changed.sku"""
+
+# Counters start at 0: the movements of the same transaction bring them to what they are.
+_SET_BATCHES = """
+INSERT INTO batch (reference, sku, purchased, eta, fingerprint)
+SELECT reference, sku, 0, eta, fingerprint FROM json_to_recordset(%(rows)s::json)
+    AS batch (reference text, sku text, eta date, fingerprint text)
+ON CONFLICT (reference) DO UPDATE SET eta = excluded.eta
+WHERE batch.eta IS DISTINCT FROM excluded.eta"""
+
 _MOVE = """
-WITH locked AS MATERIALIZED (
+WITH change AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%(changes)s::json)
+        AS change (reference text, purchased integer, allocated integer)
+), locked AS MATERIALIZED (
     SELECT reference FROM batch WHERE reference = ANY(%(references)s)
     ORDER BY reference FOR NO KEY UPDATE
 ), moved AS (
-    UPDATE batch SET purchased = purchased + purchases, allocated = allocated + allocations
-    FROM locked
-    JOIN unnest(%(references)s::text[], %(purchases)s::integer[], %(allocations)s::integer[])
-         AS change (reference, purchases, allocations) USING (reference)
+    UPDATE batch SET
+        purchased = batch.purchased + change.purchased,
+        allocated = batch.allocated + change.allocated
+    FROM locked JOIN change USING (reference)
     WHERE batch.reference = change.reference
-      AND allocated + allocations BETWEEN 0 AND purchased + purchases
-    RETURNING batch.reference, purchased - purchases AS purchased,
-              allocated - allocations AS allocated
+      AND batch.allocated + change.allocated
+          BETWEEN 0 AND batch.purchased + change.purchased
+    RETURNING batch.reference, batch.purchased - change.purchased AS purchased,
+              batch.allocated - change.allocated AS allocated
 ), written AS (
     INSERT INTO stock_movement (job_id, cause, sku, batch_reference, counter, before, after,
                                 order_id, line_id)
@@ -103,11 +119,9 @@ WITH locked AS MATERIALIZED (
            CASE counter WHEN 'purchased' THEN purchased ELSE allocated END + already,
            CASE counter WHEN 'purchased' THEN purchased ELSE allocated END + already + change,
            order_id, line_id
-    FROM unnest(%(job_ids)s::text[], %(causes)s::text[], %(skus)s::text[], %(batches)s::text[],
-                %(counters)s::text[], %(already)s::integer[], %(changes)s::integer[],
-                %(order_ids)s::text[], %(line_ids)s::text[])
-         AS movement (job_id, cause, sku, batch_reference, counter, already, change,
-                      order_id, line_id)
+    FROM json_to_recordset(%(movements)s::json)
+        AS movement (job_id text, cause text, sku text, batch_reference text, counter text,
+                     already integer, change integer, order_id text, line_id text)
     JOIN moved ON moved.reference = batch_reference
 )
 SELECT count(*) FROM moved"""
@@ -210,28 +224,39 @@ class PostgresStock:
             return
         movements, self._movements = self._movements, []
         totals: dict[tuple[str, Counter], int] = defaultdict(int)
-        already = []
-        for _, movement in movements:
+        rows = []
+        for job_id, movement in movements:
             counter = (movement.batch_reference, movement.counter)
-            already.append(totals[counter])
+            rows.append(
+                {
+                    "job_id": job_id,
+                    "cause": movement.cause,
+                    "sku": movement.sku,
+                    "batch_reference": movement.batch_reference,
+                    "counter": movement.counter,
+                    "already": totals[counter],
+                    "change": movement.change,
+                    "order_id": movement.order_id,
+                    "line_id": movement.line_id,
+                }
+            )
             totals[counter] += movement.change
-        references = sorted({reference for reference, _ in totals})
+        references = list({reference for reference, _ in totals})
+        changes = [
+            {
+                "reference": reference,
+                "purchased": totals[reference, Counter.PURCHASED],
+                "allocated": totals[reference, Counter.ALLOCATED],
+            }
+            for reference in references
+        ]
         self._reached("stock.before_move")
         moved = self._connection.exec_driver_sql(
             _MOVE,
             {
                 "references": references,
-                "purchases": [totals[reference, Counter.PURCHASED] for reference in references],
-                "allocations": [totals[reference, Counter.ALLOCATED] for reference in references],
-                "job_ids": [job_id for job_id, _ in movements],
-                "causes": [movement.cause for _, movement in movements],
-                "skus": [movement.sku for _, movement in movements],
-                "batches": [movement.batch_reference for _, movement in movements],
-                "counters": [movement.counter for _, movement in movements],
-                "already": already,
-                "changes": [movement.change for _, movement in movements],
-                "order_ids": [movement.order_id for _, movement in movements],
-                "line_ids": [movement.line_id for _, movement in movements],
+                "changes": as_rows(changes),
+                "movements": as_rows(rows),
             },
         ).scalar_one()
         if moved != len(references):
@@ -266,97 +291,91 @@ class PostgresStock:
         return list(lines.values())
 
     def _save_versions(self, versions: Mapping[str, int]) -> None:
-        if versions:
-            self._write(
-                "UPDATE product SET version = changed.version"
-                " FROM unnest(%(skus)s::text[], %(versions)s::bigint[]) AS changed (sku, version)"
-                " WHERE product.sku = changed.sku",
-                skus=list(versions),
-                versions=list(versions.values()),
-            )
+        self._write_rows(
+            _VERSIONS, [{"sku": sku, "version": version} for sku, version in versions.items()]
+        )
 
     def _save_batches(self, batches: Mapping[str, Batch]) -> None:
-        # Counters start at 0: the movements of this transaction bring them to what they are.
-        if batches:
-            self._write(
-                "INSERT INTO batch (reference, sku, purchased, eta, fingerprint)"
-                " SELECT reference, sku, 0, eta, fingerprint"
-                " FROM unnest(%(references)s::text[], %(skus)s::text[], %(etas)s::date[],"
-                " %(fingerprints)s::text[]) AS batch (reference, sku, eta, fingerprint)"
-                " ON CONFLICT (reference) DO UPDATE SET eta = excluded.eta"
-                " WHERE batch.eta IS DISTINCT FROM excluded.eta",
-                references=list(batches),
-                skus=[batch.sku for batch in batches.values()],
-                etas=[batch.eta for batch in batches.values()],
-                fingerprints=[batch.fingerprint for batch in batches.values()],
-            )
+        self._write_rows(
+            _SET_BATCHES,
+            [
+                {
+                    "reference": batch.reference,
+                    "sku": batch.sku,
+                    "eta": batch.eta,
+                    "fingerprint": batch.fingerprint,
+                }
+                for batch in batches.values()
+            ],
+        )
 
     def _add_orders(self, placed: Sequence[tuple[str, Order]]) -> None:
-        if not placed:
-            return
-        written = self._write(
+        written = self._write_rows(
             _NEW_ORDERS,
-            order_ids=[order.order_id for _, order in placed],
-            policies=[order.terms.policy for _, order in placed],
-            may_split=[order.terms.may_split for _, order in placed],
-            strategies=[order.terms.strategy for _, order in placed],
-            priorities=[order.terms.priority for _, order in placed],
-            fingerprints=[order.fingerprint for _, order in placed],
-            job_ids=[job_id for job_id, _ in placed],
+            [
+                {
+                    "order_id": order.order_id,
+                    "policy": order.terms.policy,
+                    "may_split": order.terms.may_split,
+                    "strategy": order.terms.strategy,
+                    "priority": order.terms.priority,
+                    "fingerprint": order.fingerprint,
+                    "job_id": job_id,
+                }
+                for job_id, order in placed
+            ],
         )
         if written != len(placed):
             raise StaleDecision(f"{len(placed) - written} orders were placed meanwhile")
-        lines = [(position, line) for _, o in placed for position, line in enumerate(o.lines)]
-        self._write(
+        self._write_rows(
             _NEW_LINES,
-            order_ids=[line.order_id for _, line in lines],
-            line_ids=[line.line_id for _, line in lines],
-            positions=[position for position, _ in lines],
-            skus=[line.sku for _, line in lines],
-            quantities=[line.quantity for _, line in lines],
-            states=[line.state for _, line in lines],
+            [
+                _line_row(line) | {"position": position, "sku": line.sku}
+                for _, order in placed
+                for position, line in enumerate(order.lines)
+            ],
         )
 
     def _change_lines(self, lines: Sequence[OrderLine]) -> None:
-        if lines:
-            self._write(
-                _CHANGED_LINES,
-                order_ids=[line.order_id for line in lines],
-                line_ids=[line.line_id for line in lines],
-                quantities=[line.quantity for line in lines],
-                states=[line.state for line in lines],
-            )
+        self._write_rows(_CHANGED_LINES, [_line_row(line) for line in lines])
 
     def _save_allocations(
         self, touched: Sequence[tuple[str, OrderLine]], changed: Sequence[OrderLine]
     ) -> None:
-        held = [(job_id, line, a) for job_id, line in touched for a in line.allocations.values()]
-        order_ids = [line.order_id for _, line, _ in held]
-        line_ids = [line.line_id for _, line, _ in held]
-        batches = [allocation.batch_reference for _, _, allocation in held]
+        held = [
+            {
+                "order_id": line.order_id,
+                "line_id": line.line_id,
+                "batch_reference": allocation.batch_reference,
+                "quantity": allocation.quantity,
+                "strategy": allocation.strategy,
+                "ranking": allocation.ranking,
+                "job_id": job_id,
+            }
+            for job_id, line in touched
+            for allocation in line.allocations.values()
+        ]
         if changed:
-            self._write(
+            self._connection.exec_driver_sql(
                 _RELEASE,
-                order_ids=[line.order_id for line in changed],
-                line_ids=[line.line_id for line in changed],
-                held_order_ids=order_ids,
-                held_line_ids=line_ids,
-                held_batches=batches,
+                {"lines": as_rows(_line_row(line) for line in changed), "held": as_rows(held)},
             )
-        if held:
-            self._write(
-                _ALLOCATE,
-                order_ids=order_ids,
-                line_ids=line_ids,
-                batches=batches,
-                quantities=[allocation.quantity for _, _, allocation in held],
-                strategies=[allocation.strategy for _, _, allocation in held],
-                rankings=[orjson.dumps(allocation.ranking).decode() for _, _, allocation in held],
-                job_ids=[job_id for job_id, _, _ in held],
-            )
+        self._write_rows(_ALLOCATE, held)
 
-    def _write(self, statement: str, **parameters: Any) -> int:
+    def _write_rows(self, statement: str, rows: Sequence[Mapping[str, object]]) -> int:
+        if not rows:
+            return 0
+        parameters = {"rows": as_rows(rows)}
         return self._connection.exec_driver_sql(statement, parameters).rowcount
+
+
+def _line_row(line: OrderLine) -> dict[str, object]:
+    return {
+        "order_id": line.order_id,
+        "line_id": line.line_id,
+        "quantity": line.quantity,
+        "state": line.state,
+    }
 
 
 def _batch(row: Row[Any]) -> Batch:

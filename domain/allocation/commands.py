@@ -1,7 +1,7 @@
 """What upstream systems ask of allocation; each command is a job kind."""
 
 from collections import Counter
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
 from hashlib import sha256
@@ -55,7 +55,8 @@ class CreateBatch(Command):
         _check_quantity(self.quantity, least=0)
 
     def fingerprint(self) -> str:
-        return _fingerprint(self)
+        """Digest of the batch as announced: the same batch again, or another?"""
+        return _digest(self.sku, self.quantity, self.eta)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +155,9 @@ class AllocateOrder(Command):
             )
 
     def fingerprint(self) -> str:
-        return _fingerprint(self)
+        """Digest of the order as placed: the same order again, or another?"""
+        lines = [(line.line_id, line.sku, line.quantity) for line in self.lines]
+        return _digest(str(self.policy), self.may_split, str(self.strategy), self.priority, lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,8 +208,8 @@ class CancelOrder(Command):
         _check_identifier("order_id", self.order_id)
 
 
-def _fingerprint(command: Command) -> str:
-    return sha256(repr(astuple(command)).encode()).hexdigest()
+def _digest(*contents: object) -> str:
+    return sha256(repr(contents).encode()).hexdigest()
 
 
 def _check_quantity(quantity: int, *, least: int) -> None:

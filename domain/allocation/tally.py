@@ -8,7 +8,6 @@ from domain.allocation.orders import Order, OrderLine
 from domain.messages import Event
 
 
-
 class Cause(StrEnum):
     """Why stock moved."""
 
