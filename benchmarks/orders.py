@@ -1,0 +1,32 @@
+"""The load: orders over products whose sales are skewed, the same for every contender."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Orders of 1 to 3 lines over products with Zipf-like demand; the seed fixes all of it."""
+
+    orders: int
+    products: int = 3_000
+    seed: int = 7
+    skew: float = 0.9
+
+    def batches(self) -> Iterator[dict[str, object]]:
+        """Payloads of one batch per product, large enough that no order is refused."""
+        for number in range(self.products):
+            yield {"reference": f"B-{number}", "sku": f"SKU-{number}", "quantity": 100_000_000}
+
+    def payloads(self) -> Iterator[dict[str, object]]:
+        """Payloads of `allocation.allocate_order`."""
+        source = random.Random(self.seed)
+        skus = [f"SKU-{number}" for number in range(self.products)]
+        weights = [1 / (rank + 1) ** self.skew for rank in range(self.products)]
+        for number in range(self.orders):
+            lines = source.choices(skus, weights, k=source.randint(1, 3))
+            yield {
+                "order_id": f"O-{number}",
+                "lines": [{"sku": sku, "quantity": source.randint(1, 6)} for sku in lines],
+            }

@@ -1,0 +1,73 @@
+"""Servers and processes of a measurement, on ports and in folders of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from celery import Celery
+
+DEADLINE_SECONDS = 300
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float = DEADLINE_SECONDS) -> None:
+    """Wait until `condition` holds, looking every 10 ms.
+
+    Raises:
+        TimeoutError: It did not come true in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds} s in vain")
+        time.sleep(0.01)
+
+
+@contextmanager
+def process(
+    *arguments: str, environment: dict[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a Python module in a process group of its own while the context lasts."""
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            env=os.environ | environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield child
+    finally:
+        child.send_signal(signal.SIGTERM)
+        try:
+            child.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+@contextmanager
+def celery_worker(
+    app: Celery, name: str, *, processes: int, environment: dict[str, str], log: Path
+) -> Iterator[None]:
+    """Run a prefork worker that consumes nothing until it is told to."""
+    with process(
+        "celery",
+        "-A",
+        name,
+        "worker",
+        "--queues=idle",
+        f"--concurrency={processes}",
+        "--loglevel=WARNING",
+        "--without-gossip",
+        "--without-mingle",
+        environment=environment,
+        log=log,
+    ):
+        wait_until(lambda: app.control.ping(timeout=0.5), seconds=60)
+        yield
