@@ -1,0 +1,72 @@
+"""The outbox as its relay reads it: in order, by one reader at a time."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine
+
+from domain.jobs.publishing import RecordedEvent
+
+READER_LOCK = 0x7A11_0B0C
+"""Advisory lock of whoever relays the outbox: two at once would mix up the order."""
+
+_UNPUBLISHED = """
+SELECT id, event_id::text, name, aggregate, payload::text, job_id, correlation_id, occurred_at
+FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT %(limit)s"""
+
+_PUBLISHED = "UPDATE outbox SET published_at = now() WHERE id = ANY(%(ids)s)"
+
+
+class PostgresOutboxFeed:
+    """Hands out the events that are not yet published.
+
+    Events of one aggregate are written under its locks, so their ids follow the order of their
+    commits; across aggregates there is no order to keep.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def reading(self) -> Iterator["OutboxReader | None"]:
+        """Give the reader while the context lasts; None where somebody else is it."""
+        with self._engine.connect() as connection:
+            is_ours = connection.exec_driver_sql(
+                f"SELECT pg_try_advisory_lock({READER_LOCK})"
+            ).scalar_one()
+            connection.commit()
+            try:
+                yield OutboxReader(connection) if is_ours else None
+            finally:
+                # Closing the connection for good gives the lock to the next.
+                connection.invalidate()
+
+
+class OutboxReader:
+    """The one reader of the outbox."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def unpublished(self, *, limit: int) -> list[RecordedEvent]:
+        """Return the oldest events that are not yet published, in order."""
+        rows = self._connection.exec_driver_sql(_UNPUBLISHED, {"limit": limit}).all()
+        self._connection.commit()
+        return [
+            RecordedEvent(
+                outbox_id=row.id,
+                event_id=row.event_id,
+                name=row.name,
+                aggregate=row.aggregate,
+                payload=row.payload,
+                job_id=row.job_id,
+                correlation_id=row.correlation_id,
+                occurred_at=row.occurred_at,
+            )
+            for row in rows
+        ]
+
+    def mark_published(self, events: Sequence[RecordedEvent]) -> None:
+        """Note that these events have reached the stream."""
+        self._connection.exec_driver_sql(_PUBLISHED, {"ids": [event.outbox_id for event in events]})
+        self._connection.commit()

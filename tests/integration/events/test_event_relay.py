@@ -1,0 +1,101 @@
+"""Events on their way from a real outbox to a real stream."""
+
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+import redis
+from sqlalchemy import Engine
+
+from adapters.event_stream import STREAM, RedisEventStream
+from adapters.postgres.outbox_feed import PostgresOutboxFeed
+from domain.jobs.model import Submission
+from domain.kinds import KINDS
+from tests.jobs import build_executor
+from worker.event_relay import EventRelay
+
+
+@pytest.fixture
+def valkey(broker_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(broker_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def relay(engine: Engine, broker_url: str) -> EventRelay:
+    return EventRelay(
+        feed=PostgresOutboxFeed(engine), stream=RedisEventStream(broker_url, length=1_000)
+    )
+
+
+def happen(engine: Engine, *references: str) -> None:
+    for reference in references:
+        build_executor(engine, KINDS).run_submitted(
+            Submission(
+                job_id=reference,
+                kind="allocation.create_batch",
+                payload={"reference": reference, "sku": "LAMP", "quantity": 5},
+                correlation_id="why",
+            ),
+            redelivered=False,
+        )
+
+
+def entries(valkey: redis.Redis) -> list[dict[str, str]]:
+    found = cast("list[tuple[str, dict[str, str]]]", valkey.xrange(STREAM))
+    return [fields for _, fields in found]
+
+
+def relay_all(relay: EventRelay) -> int:
+    with relay.feed.reading() as reader:
+        assert reader is not None
+        return relay.relay_once(reader)
+
+
+class TestEventRelay:
+    def test_publishes_each_event_with_its_origin(
+        self, engine: Engine, relay: EventRelay, valkey: redis.Redis
+    ) -> None:
+        happen(engine, "B1")
+        assert relay_all(relay) == 1
+        [event] = entries(valkey)
+        assert {key: event[key] for key in ("schema", "name", "aggregate", "job_id")} == {
+            "schema": "1",
+            "name": "BatchCreated",
+            "aggregate": "product:LAMP",
+            "job_id": "B1",
+        }
+        assert event["correlation_id"] == "why"
+        assert '"quantity": 5' in event["payload"]
+
+    def test_keeps_the_order_of_an_aggregate_and_sends_nothing_again(
+        self, engine: Engine, relay: EventRelay, valkey: redis.Redis
+    ) -> None:
+        happen(engine, "B1", "B2", "B3")
+        assert [relay_all(relay), relay_all(relay)] == [3, 0]
+        assert [event["job_id"] for event in entries(valkey)] == ["B1", "B2", "B3"]
+
+    def test_sends_again_what_it_did_not_note_under_the_same_id(
+        self, engine: Engine, relay: EventRelay, valkey: redis.Redis
+    ) -> None:
+        class Killed(BaseException):
+            """Stands for SIGKILL."""
+
+        def kill(_: str) -> None:
+            raise Killed
+
+        happen(engine, "B1")
+        relay.reached = kill
+        with pytest.raises(Killed):
+            relay_all(relay)
+        relay.reached = lambda _: None
+        assert relay_all(relay) == 1
+        first, second = (event["event_id"] for event in entries(valkey))
+        assert first == second
+
+    def test_leaves_the_outbox_to_one_reader(self, engine: Engine, relay: EventRelay) -> None:
+        with relay.feed.reading() as first, relay.feed.reading() as second:
+            assert first is not None
+            assert second is None
+        with relay.feed.reading() as third:
+            assert third is not None

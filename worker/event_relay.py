@@ -1,0 +1,62 @@
+"""The event relay: moves what happened from the outbox to the stream, in order."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from adapters.event_stream import RedisEventStream, StreamAway
+from adapters.postgres.outbox_feed import OutboxReader, PostgresOutboxFeed
+from adapters.postgres.persistence import is_outage
+
+log = structlog.get_logger()
+
+CHUNK = 1_000
+"""Events published at once, and published again if the relay dies before it notes them."""
+IDLE_SECONDS = 0.2
+STANDBY_SECONDS = 1.0
+AWAY_SECONDS = 1.0
+
+
+@dataclass(kw_only=True)
+class EventRelay:
+    """Publishes events at least once; of many relays one works and the others stand by."""
+
+    feed: PostgresOutboxFeed
+    stream: RedisEventStream
+    stopping: threading.Event = field(default_factory=threading.Event)
+    reached: Callable[[str], None] = lambda _: None
+    """Told the name of each boundary as it is reached; tests interrupt there."""
+
+    def run(self) -> None:
+        """Relay until `stopping` is set, whatever goes away meanwhile."""
+        while not self.stopping.is_set():
+            try:
+                with self.feed.reading() as reader:
+                    if reader is None:
+                        self.stopping.wait(STANDBY_SECONDS)
+                    else:
+                        self._run_as(reader)
+            except StreamAway as away:
+                log.warning("event_stream_away", error=str(away))
+                self.stopping.wait(AWAY_SECONDS)
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                log.warning("postgres_away", error=str(error))
+                self.stopping.wait(AWAY_SECONDS)
+
+    def _run_as(self, reader: OutboxReader) -> None:
+        while not self.stopping.is_set():
+            if not self.relay_once(reader):
+                self.stopping.wait(IDLE_SECONDS)
+
+    def relay_once(self, reader: OutboxReader) -> int:
+        """Publish the oldest events; return how many."""
+        events = reader.unpublished(limit=CHUNK)
+        if events:
+            self.stream.append(events)
+            self.reached("events.published")
+            reader.mark_published(events)
+        return len(events)
