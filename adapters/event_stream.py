@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import redis
 import redis.backoff
 import redis.retry
+from redis.typing import EncodableT, FieldT
 
 from domain.jobs.publishing import RecordedEvent
 
@@ -43,7 +44,7 @@ class RedisEventStream:
             raise StreamAway(str(error)) from error
 
 
-def _fields(event: RecordedEvent) -> dict[str | bytes, str]:
+def _fields(event: RecordedEvent) -> dict[FieldT, EncodableT]:
     return {
         "schema": SCHEMA_VERSION,
         "event_id": event.event_id,

@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
+from pydantic import SecretStr
+
+from adapters.embedded.postgres import PostgresServer
 from adapters.embedded.servers import EmbeddedServers
+from adapters.embedded.valkey import ValkeyServer
 from worker.settings import Settings
 
 
@@ -26,25 +30,42 @@ def resolve(settings: Settings) -> Addresses:
     Raises:
         NotRunning: An address is not set and its embedded server does not run.
     """
-    servers = EmbeddedServers(settings.data_folder)
-    database_url = settings.database_url.get_secret_value() if settings.database_url else None
-    broker_url = settings.broker_url.get_secret_value() if settings.broker_url else None
-    if database_url is None:
-        if not servers.postgres.running():
-            raise NotRunning(_advice("TALLYMAN_DATABASE_URL", "PostgreSQL", settings))
-        database_url = servers.postgres.url()
-    if broker_url is None:
-        if not servers.valkey.running():
-            raise NotRunning(_advice("TALLYMAN_BROKER_URL", "Valkey", settings))
-        broker_url = servers.valkey.url()
+    broker_url = _resolved(
+        settings.broker_url,
+        EmbeddedServers(settings.data_folder).valkey,
+        "TALLYMAN_BROKER_URL: no broker is set and no embedded Valkey",
+        settings,
+    )
     mirror_url = settings.mirror_url.get_secret_value() if settings.mirror_url else None
     if mirror_url is None and broker_url.startswith(("redis://", "rediss://")):
         mirror_url = broker_url
-    return Addresses(database_url=database_url, broker_url=broker_url, mirror_url=mirror_url)
-
-
-def _advice(variable: str, server: str, settings: Settings) -> str:
-    return (
-        f"{variable} is not set and no embedded {server} runs in {settings.data_folder}:"
-        " start one with `tallyman up`, or set the variable"
+    return Addresses(
+        database_url=database_url(settings), broker_url=broker_url, mirror_url=mirror_url
     )
+
+
+def database_url(settings: Settings) -> str:
+    """Return the address of the database alone: who asks or submits needs no broker.
+
+    Raises:
+        NotRunning: It is not set and its embedded server does not run.
+    """
+    return _resolved(
+        settings.database_url,
+        EmbeddedServers(settings.data_folder).postgres,
+        "TALLYMAN_DATABASE_URL: no database is set and no embedded PostgreSQL",
+        settings,
+    )
+
+
+def _resolved(
+    given: SecretStr | None, server: PostgresServer | ValkeyServer, missing: str, settings: Settings
+) -> str:
+    if given is not None:
+        return given.get_secret_value()
+    if not server.running():
+        raise NotRunning(
+            f"{missing} runs in {settings.data_folder}:"
+            " start one with `tallyman up`, or set the variable"
+        )
+    return server.url()

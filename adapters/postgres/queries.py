@@ -14,6 +14,12 @@ SELECT id, kind, door, payload, payload_hash, state, attempts, max_attempts, dis
        run_after, result, error, correlation_id, queue, priority, created_at, finished_at
 FROM job"""
 
+# A job that belongs to nothing larger is its own correlation: found by its id, so that the index
+# on correlation ids has only those that several jobs share.
+_OF_CORRELATION = """
+((correlation_id = %(correlation_id)s AND correlation_id <> id)
+ OR (id = %(correlation_id)s AND correlation_id = id))"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView(Job):
@@ -42,6 +48,18 @@ class JobCount:
     kind: str
     state: JobState
     jobs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasonCount:
+    """Jobs that ended in one state for one reason."""
+
+    state: JobState
+    code: str
+    """Name of the error."""
+    jobs: int
+    example: str
+    """What the first of them was told."""
 
 
 class JobQueries:
@@ -80,10 +98,13 @@ class JobQueries:
         limit: int = 50,
     ) -> list[JobView]:
         """Return the jobs that fit, the newest first."""
+        filters = [
+            *(["state = ANY(%(states)s)"] if states else []),
+            *(["kind = %(kind)s"] if kind else []),
+            *([_OF_CORRELATION] if correlation_id else []),
+        ]
         rows = self._read(
-            f"{_JOB} WHERE (%(states)s::text[] = '{{}}' OR state = ANY(%(states)s))"
-            " AND (%(kind)s::text IS NULL OR kind = %(kind)s)"
-            " AND (%(correlation_id)s::text IS NULL OR correlation_id = %(correlation_id)s)"
+            f"{_JOB} WHERE {' AND '.join(filters) or 'true'}"
             " ORDER BY created_at DESC, id DESC LIMIT %(limit)s",
             states=list(states),
             kind=kind,
@@ -96,7 +117,7 @@ class JobQueries:
         """Count jobs by kind and state."""
         rows = self._read(
             "SELECT kind, state, count(*) AS jobs FROM job"
-            " WHERE %(correlation_id)s::text IS NULL OR correlation_id = %(correlation_id)s"
+            f" WHERE {_OF_CORRELATION if correlation_id else 'true'}"
             " GROUP BY kind, state ORDER BY kind, state",
             correlation_id=correlation_id,
         )
@@ -106,10 +127,34 @@ class JobQueries:
         """Count the jobs that have not finished."""
         [row] = self._read(
             "SELECT count(*) AS jobs FROM job WHERE state IN ('queued', 'retry')"
-            " AND (%(correlation_id)s::text IS NULL OR correlation_id = %(correlation_id)s)",
+            f" AND {_OF_CORRELATION if correlation_id else 'true'}",
             correlation_id=correlation_id,
         )
         return int(row.jobs)
+
+    def reasons(self, correlation_id: str) -> list[ReasonCount]:
+        """Count the refused and the dead jobs of one correlation id by code, most first."""
+        rows = self._read(
+            "SELECT state, error ->> 'type' AS code, count(*) AS jobs,"
+            " (array_agg(error ->> 'message' ORDER BY finished_at))[1] AS example"
+            f" FROM job WHERE state IN ('rejected', 'dead') AND {_OF_CORRELATION}"
+            " GROUP BY state, code ORDER BY jobs DESC, code",
+            correlation_id=correlation_id,
+        )
+        return [
+            ReasonCount(
+                state=JobState(row.state), code=row.code, jobs=row.jobs, example=row.example
+            )
+            for row in rows
+        ]
+
+    def finished(self, job_ids: Sequence[str]) -> dict[str, JobState]:
+        """Return the state of those of these jobs that have finished."""
+        rows = self._read(
+            "SELECT id, state FROM job WHERE id = ANY(%(ids)s) AND finished_at IS NOT NULL",
+            ids=list(job_ids),
+        )
+        return {row.id: JobState(row.state) for row in rows}
 
     def _read(self, statement: str, **parameters: Any) -> Sequence[Row[Any]]:
         with self._engine.connect() as connection:

@@ -1,15 +1,20 @@
 """Bringing a database to the schema, and checking that it is there."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from importlib.resources import files
 from io import StringIO
+from pathlib import Path
+from uuid import uuid4
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, make_url
 
+from adapters.postgres.engine import create
 from adapters.postgres.tables import metadata
 
 LOCK = 0x7A11_7A11
@@ -19,33 +24,58 @@ LOCK = 0x7A11_7A11
 def upgrade(engine: Engine) -> None:
     """Apply every migration that the database has not seen."""
     with engine.connect() as connection:
-        connection.exec_driver_sql("SET lock_timeout = 0")
-        connection.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK})")
-        connection.commit()
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        connection.commit()
-        connection.exec_driver_sql(f"SELECT pg_advisory_unlock({LOCK})")
-        connection.commit()
-        connection.invalidate()
+        try:
+            # Another release may hold the lock for as long as its migrations take.
+            connection.exec_driver_sql("SET lock_timeout = 0; SET statement_timeout = 0")
+            connection.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK})")
+            connection.commit()
+            command.upgrade(_config(connection), "head")
+            connection.commit()
+        finally:
+            # Closed, not given back: the lock and the settings end with the session.
+            connection.invalidate()
 
 
-def revise(engine: Engine, message: str) -> str:
-    """Write a revision from the difference between tables and database; return its path."""
+def revise(engine: Engine, message: str) -> Path:
+    """Write a revision from the difference between tables and database; return its file.
+
+    The database must be at the newest revision.
+    """
     with engine.connect() as connection:
-        config = _config()
-        config.attributes["connection"] = connection
-        script = command.revision(config, message=message, autogenerate=True)
+        config = _config(connection)
+        number = len(list(ScriptDirectory.from_config(config).walk_revisions())) + 1
+        with redirect_stdout(StringIO()):
+            script = command.revision(
+                config, message=message, autogenerate=True, rev_id=f"{number:04}"
+            )
     assert script is not None and not isinstance(script, list)  # noqa: S101, PT018  one head
-    return str(script.path)
+    return Path(script.path)
+
+
+def downgrade(engine: Engine) -> None:
+    """Ask the newest revision to undo itself, which each refuses.
+
+    Raises:
+        RuntimeError: Why, and what to do instead.
+    """
+    with engine.connect() as connection:
+        command.downgrade(_config(connection), "-1")
+
+
+def revision(engine: Engine) -> str | None:
+    """Return the revision that the database is at; None where it has no tables."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def newest() -> str | None:
+    """Return the newest revision there is."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
 
 
 def is_current(engine: Engine) -> bool:
     """Tell whether every migration has been applied."""
-    with engine.connect() as connection:
-        here = MigrationContext.configure(connection).get_current_heads()
-    return set(here) == set(ScriptDirectory.from_config(_config()).get_heads())
+    return revision(engine) == newest()
 
 
 def differences(engine: Engine) -> list[str]:
@@ -57,7 +87,30 @@ def differences(engine: Engine) -> list[str]:
         return [str(difference) for difference in compare_metadata(context, metadata)]
 
 
-def _config() -> Config:
+@contextmanager
+def scratch_database(url: str) -> Iterator[Engine]:
+    """Give an engine on a new, empty database beside that of `url`; it is dropped at the end."""
+    name = f"tallyman_scratch_{uuid4().hex}"
+    beside = create(url, application="tallyman migrate")
+    try:
+        with beside.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {name}")
+            scratch = create(_named(url, name), application="tallyman migrate")
+            try:
+                yield scratch
+            finally:
+                scratch.dispose()
+                connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        beside.dispose()
+
+
+def _named(url: str, database: str) -> str:
+    return make_url(url).set(database=database).render_as_string(hide_password=False)
+
+
+def _config(connection: Connection | None = None) -> Config:
     config = Config(stdout=StringIO())
     config.set_main_option("script_location", str(files("migrations")))
+    config.attributes["connection"] = connection
     return config

@@ -42,13 +42,19 @@ SELECT allocation.order_id, line_id, batch_reference, quantity, eta, strategy, r
 FROM allocation JOIN batch ON batch.reference = batch_reference
 JOIN unnest(%(order_ids)s::text[], %(line_ids)s::text[]) AS wanted (order_id, line_id)
      USING (order_id, line_id)
-ORDER BY order_id, line_id, allocated_at, batch_reference"""
+ORDER BY order_id, line_id, batch_reference"""
 
+# Numbered as they come, written by id: two batches of the same orders must not deadlock.
 _NEW_ORDERS = """
-INSERT INTO sales_order (order_id, policy, may_split, strategy, priority, fingerprint, job_id)
-SELECT * FROM json_to_recordset(%(rows)s::json)
-    AS placed (order_id text, policy text, may_split boolean, strategy text, priority smallint,
-               fingerprint text, job_id text)
+WITH placed AS MATERIALIZED (
+    SELECT *, nextval('sales_order_sequence_seq') AS sequence
+    FROM json_to_recordset(%(rows)s::json)
+        AS placed (order_id text, policy text, may_split boolean, strategy text,
+                   priority smallint, fingerprint text, job_id text)
+)
+INSERT INTO sales_order
+    (order_id, policy, may_split, strategy, priority, fingerprint, job_id, sequence)
+SELECT * FROM placed ORDER BY order_id
 ON CONFLICT (order_id) DO NOTHING"""
 
 _NEW_LINES = """
@@ -65,11 +71,10 @@ WHERE line.order_id = changed.order_id AND line.line_id = changed.line_id"""
 
 _RELEASE = """
 DELETE FROM allocation
-USING json_to_recordset(%(lines)s::json) AS changed (order_id text, line_id text)
-WHERE allocation.order_id = changed.order_id AND allocation.line_id = changed.line_id
-  AND (allocation.order_id, allocation.line_id, batch_reference) NOT IN (
-      SELECT * FROM json_to_recordset(%(held)s::json)
-          AS held (order_id text, line_id text, batch_reference text))"""
+USING json_to_recordset(%(rows)s::json)
+    AS released (order_id text, line_id text, batch_reference text)
+WHERE allocation.order_id = released.order_id AND allocation.line_id = released.line_id
+  AND allocation.batch_reference = released.batch_reference"""
 
 _ALLOCATE = """
 INSERT INTO allocation
@@ -79,8 +84,7 @@ SELECT * FROM json_to_recordset(%(rows)s::json)
              ranking jsonb, job_id text)
 ON CONFLICT (order_id, line_id, batch_reference) DO UPDATE SET
     quantity = excluded.quantity, strategy = excluded.strategy, ranking = excluded.ranking,
-    job_id = excluded.job_id, allocated_at = now()
-WHERE allocation.quantity <> excluded.quantity"""
+    job_id = excluded.job_id, allocated_at = now()"""
 
 _VERSIONS = """
 UPDATE product SET version = changed.version
@@ -92,8 +96,9 @@ _SET_BATCHES = """
 INSERT INTO batch (reference, sku, purchased, eta, fingerprint)
 SELECT reference, sku, 0, eta, fingerprint FROM json_to_recordset(%(rows)s::json)
     AS batch (reference text, sku text, eta date, fingerprint text)
+ORDER BY reference
 ON CONFLICT (reference) DO UPDATE SET eta = excluded.eta
-WHERE batch.eta IS DISTINCT FROM excluded.eta"""
+WHERE batch.fingerprint = excluded.fingerprint"""
 
 _MOVE = """
 WITH change AS MATERIALIZED (
@@ -121,8 +126,10 @@ WITH change AS MATERIALIZED (
            order_id, line_id
     FROM json_to_recordset(%(movements)s::json)
         AS movement (job_id text, cause text, sku text, batch_reference text, counter text,
-                     already integer, change integer, order_id text, line_id text)
+                     already integer, change integer, order_id text, line_id text,
+                     place integer)
     JOIN moved ON moved.reference = batch_reference
+    ORDER BY place
 )
 SELECT count(*) FROM moved"""
 
@@ -145,13 +152,12 @@ class PostgresStock:
         return products
 
     def hold(self, skus: Collection[str], *, batches: bool) -> dict[str, Product]:
-        wanted = list(skus)
         products = {
             row.sku: Product(sku=row.sku, version=row.version)
-            for row in self._read(_LOCK_PRODUCTS, skus=wanted)
+            for row in self._read(_LOCK_PRODUCTS, skus=list(skus))
         }
         lock = " FOR NO KEY UPDATE" if batches else ""
-        for row in self._read(_BATCHES + lock, skus=wanted):
+        for row in self._read(_BATCHES + lock, skus=list(products)):
             products[row.sku].batches[row.reference] = _batch(row)
         self._reached("stock.held")
         return products
@@ -199,17 +205,12 @@ class PostgresStock:
         tallies = list(tallies)
         self._save_versions({sku: v for tally in tallies for sku, v in tally.versions.items()})
         self._save_batches({r: b for tally in tallies for r, b in tally.batches.items()})
+        lines = {identity: line for tally in tallies for identity, line in tally.lines.items()}
         placed = [(tally.job_id, order) for tally in tallies for order in tally.orders]
-        self._add_orders(placed)
-        new_lines = {line.identity for _, order in placed for line in order.lines}
-        touched = {
-            identity: (tally.job_id, line)
-            for tally in tallies
-            for identity, line in tally.lines.items()
-        }
-        changed = [line for identity, (_, line) in touched.items() if identity not in new_lines]
-        self._change_lines(changed)
-        self._save_allocations(list(touched.values()), changed)
+        self._add_orders(placed, lines)
+        new = {line.identity for _, order in placed for line in order.lines}
+        self._change_lines([line for line in lines.values() if line.identity not in new])
+        self._save_allocations(tallies, lines)
         self._movements += [
             (tally.job_id, movement) for tally in tallies for movement in tally.movements
         ]
@@ -224,7 +225,7 @@ class PostgresStock:
             return
         movements, self._movements = self._movements, []
         totals: dict[tuple[str, Counter], int] = defaultdict(int)
-        rows = []
+        rows: list[dict[str, object]] = []
         for job_id, movement in movements:
             counter = (movement.batch_reference, movement.counter)
             rows.append(
@@ -238,6 +239,7 @@ class PostgresStock:
                     "change": movement.change,
                     "order_id": movement.order_id,
                     "line_id": movement.line_id,
+                    "place": len(rows),
                 }
             )
             totals[counter] += movement.change
@@ -296,7 +298,7 @@ class PostgresStock:
         )
 
     def _save_batches(self, batches: Mapping[str, Batch]) -> None:
-        self._write_rows(
+        written = self._write_rows(
             _SET_BATCHES,
             [
                 {
@@ -308,8 +310,12 @@ class PostgresStock:
                 for batch in batches.values()
             ],
         )
+        if written != len(batches):
+            raise StaleDecision(f"{len(batches) - written} batches were created meanwhile")
 
-    def _add_orders(self, placed: Sequence[tuple[str, Order]]) -> None:
+    def _add_orders(
+        self, placed: Sequence[tuple[str, Order]], lines: Mapping[tuple[str, str], OrderLine]
+    ) -> None:
         written = self._write_rows(
             _NEW_ORDERS,
             [
@@ -330,7 +336,8 @@ class PostgresStock:
         self._write_rows(
             _NEW_LINES,
             [
-                _line_row(line) | {"position": position, "sku": line.sku}
+                # A refused order may be decided again later in the same batch of jobs.
+                _line_row(lines.get(line.identity, line)) | {"position": position, "sku": line.sku}
                 for _, order in placed
                 for position, line in enumerate(order.lines)
             ],
@@ -340,26 +347,35 @@ class PostgresStock:
         self._write_rows(_CHANGED_LINES, [_line_row(line) for line in lines])
 
     def _save_allocations(
-        self, touched: Sequence[tuple[str, OrderLine]], changed: Sequence[OrderLine]
+        self, tallies: Sequence[Tally], lines: Mapping[tuple[str, str], OrderLine]
     ) -> None:
-        held = [
-            {
-                "order_id": line.order_id,
-                "line_id": line.line_id,
-                "batch_reference": allocation.batch_reference,
-                "quantity": allocation.quantity,
-                "strategy": allocation.strategy,
-                "ranking": allocation.ranking,
-                "job_id": job_id,
+        # What moved is what changed; the last job to move it is the one to name.
+        moved = {
+            (movement.order_id, movement.line_id, movement.batch_reference): tally.job_id
+            for tally in tallies
+            for movement in tally.movements
+            if movement.order_id is not None and movement.line_id is not None
+        }
+        held: list[dict[str, object]] = []
+        released: list[dict[str, object]] = []
+        for (order_id, line_id, reference), job_id in moved.items():
+            row: dict[str, object] = {
+                "order_id": order_id,
+                "line_id": line_id,
+                "batch_reference": reference,
             }
-            for job_id, line in touched
-            for allocation in line.allocations.values()
-        ]
-        if changed:
-            self._connection.exec_driver_sql(
-                _RELEASE,
-                {"lines": as_rows(_line_row(line) for line in changed), "held": as_rows(held)},
-            )
+            allocation = lines[order_id, line_id].allocations.get(reference)
+            if allocation is None:
+                released.append(row)
+            else:
+                row |= {
+                    "quantity": allocation.quantity,
+                    "strategy": allocation.strategy,
+                    "ranking": allocation.ranking,
+                    "job_id": job_id,
+                }
+                held.append(row)
+        self._write_rows(_RELEASE, released)
         self._write_rows(_ALLOCATE, held)
 
     def _write_rows(self, statement: str, rows: Sequence[Mapping[str, object]]) -> int:

@@ -90,6 +90,12 @@ job = Table(
     # Operators list what went wrong; retention deletes what is old.
     Index("ix_job_dead", "finished_at", postgresql_where=text("state = 'dead'")),
     Index("ix_job_finished_at", "finished_at"),
+    # An import, or a producer, follows what it submitted together; a job by itself stays out.
+    Index(
+        "ix_job_correlation_id",
+        "correlation_id",
+        postgresql_where=text("correlation_id <> id"),
+    ),
     # Erasing a person finds every job that speaks of them.
     Index(
         "ix_job_user_id",

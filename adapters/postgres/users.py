@@ -26,7 +26,7 @@ _MATCHING = text(f"""
        OR username_key = ANY(CAST(:username_keys AS text[]))
     ORDER BY id
     FOR SHARE
-""")  # noqa: S608  the columns are a constant
+""")
 
 # In id order: two batches must not deadlock.
 _LOCKED = text(f"""
@@ -34,7 +34,7 @@ _LOCKED = text(f"""
     WHERE id = ANY(CAST(:ids AS text[]))
     ORDER BY id
     FOR UPDATE
-""")  # noqa: S608  the columns are a constant
+""")
 
 _TOMBSTONES = text("""
     SELECT digest FROM erased_identity WHERE digest = ANY(CAST(:digests AS bytea[]))
@@ -57,7 +57,7 @@ _ADD = text(f"""
     ORDER BY email_key
     ON CONFLICT DO NOTHING
     RETURNING id
-""")  # noqa: S608  the columns are a constant
+""")
 
 _SAVE = text(f"""
     UPDATE user_account AS stored
@@ -68,7 +68,7 @@ _SAVE = text(f"""
         password_hash = new.password_hash, updated_at = now()
     FROM {_ROWS} AS new ({_COLUMNS})
     WHERE stored.id = new.id
-""")  # noqa: S608  the columns are a constant
+""")
 
 _ENTOMB = text("""
     INSERT INTO erased_identity (digest)

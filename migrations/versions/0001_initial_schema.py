@@ -108,6 +108,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job")),
     )
     op.create_index(
+        "ix_job_correlation_id",
+        "job",
+        ["correlation_id"],
+        unique=False,
+        postgresql_where=sa.text("correlation_id <> id"),
+    )
+    op.create_index(
         "ix_job_dead",
         "job",
         ["finished_at"],

@@ -1,0 +1,83 @@
+"""Columns: which cell of a row fills which field."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Self
+
+from domain.imports.errors import InvalidMapping
+from domain.imports.fields import Field
+from domain.imports.rows import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Where each field comes from: a place in the row, or one text for all rows."""
+
+    places: Mapping[str, int]
+    constants: Mapping[str, str]
+
+    @classmethod
+    def match(
+        cls,
+        header: Sequence[str],
+        known: Mapping[str, Field],
+        *,
+        mapped: Mapping[str, str],
+        constants: Mapping[str, str],
+    ) -> Self:
+        """Match fields with columns: as `mapped` says, else with the column of the field's name.
+
+        Raises:
+            InvalidMapping: A field or a column is unknown, a column is there twice, a field is
+                given twice, or one that every job needs is not given at all.
+        """
+        for name in (*mapped, *constants):
+            if name not in known:
+                raise InvalidMapping(f"there is no field {name!r}; known: {', '.join(known)}")
+            if name in mapped and name in constants:
+                raise InvalidMapping(f"{name} is both mapped and set; leave out one of the two")
+        same_name = {
+            name: name for name in known if name in header and name not in {*mapped, *constants}
+        }
+        places = {name: _place(column, header) for name, column in {**same_name, **mapped}.items()}
+        missing = [
+            name
+            for name, field in known.items()
+            if field.required and name not in places and name not in constants
+        ]
+        if missing:
+            raise InvalidMapping(
+                f"no column is mapped to {', '.join(missing)}; the file has {_list(header)}:"
+                f" map with --map {missing[0]}=<column>"
+            )
+        return cls(places=places, constants=dict(constants))
+
+    def cells(self, row: Row) -> dict[str, str]:
+        """Return the text for each field, without the spaces around it."""
+        found = {name: row.cells[place].strip() for name, place in self.places.items()}
+        return {**self.constants, **found}
+
+
+def run_id(*, digest: str, kind: str, columns: Columns, label: str = "") -> str:
+    """Name an import by what it imports: the file's content, and what is made of it.
+
+    The same file, read in the same way, is the same run, so its jobs are known already; `label`
+    tells apart runs that are meant to do it all again.
+    """
+    what = json.dumps([digest, kind, columns.places, columns.constants, label], sort_keys=True)
+    return f"import-{sha256(what.encode()).hexdigest()[:20]}"
+
+
+def _place(column: str, header: Sequence[str]) -> int:
+    count = header.count(column)
+    if count == 0:
+        raise InvalidMapping(f"the file has no column {column!r}; it has {_list(header)}")
+    if count > 1:
+        raise InvalidMapping(f"the file has {count} columns {column!r}; rename all but one")
+    return header.index(column)
+
+
+def _list(header: Sequence[str]) -> str:
+    return ", ".join(repr(column) for column in header)

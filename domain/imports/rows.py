@@ -1,0 +1,51 @@
+"""Rows of a file, and the two things that can become of one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from domain.errors import DomainError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row as it was read."""
+
+    line: int
+    """Line of the file on which it starts; the first is 1."""
+    cells: tuple[str, ...] = field(repr=False)
+    span: int = 1
+    """Lines that it takes up: more than 1 where a quoted cell holds line breaks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reject:
+    """A row that became part of no job, and why."""
+
+    line: int
+    code: str
+    reason: str
+    cells: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, row: Row, error: DomainError) -> "Reject":
+        return cls(line=row.line, code=error.code, reason=error.message, cells=row.cells)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportJob:
+    """A job to submit, and the rows that it stands for."""
+
+    payload: Mapping[str, Any] = field(repr=False)
+    rows: tuple[Row, ...] = field(repr=False)
+
+    def job_id(self, run: str) -> str:
+        """Name the job by its run and its first line, so that ids sort as the file does.
+
+        Jobs that are accepted at one moment are dispatched in the order of their ids: whoever
+        stands first in the file is served first.
+        """
+        return f"{run}-{self.rows[0].line:09d}"
+
+
+Planned = ImportJob | Reject

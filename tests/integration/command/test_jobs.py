@@ -1,0 +1,210 @@
+"""`tallyman jobs`: look, retry, cancel."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from adapters.postgres.queries import JobQueries, JobView
+from domain.jobs.model import JobState, Request
+from domain.jobs.outcomes import Outcome
+from domain.kinds import KINDS
+from tests.integration.command.conftest import RunJobs, Tallyman
+
+BATCH = "allocation.create_batch"
+PAYLOAD = '{"reference": "b1", "sku": "LAMP", "quantity": 5}'
+REGISTER = "users.register"
+ADA = '{"username": "ada", "email": "ada@example.com", "name": "Ada"}'
+
+
+def _break(requests: Sequence[Request[Any]], work: object) -> Sequence[Outcome]:
+    raise RuntimeError(f"cannot do {len(requests)}")
+
+
+BROKEN = {BATCH: replace(KINDS[BATCH], handler=_break)}
+
+
+@pytest.fixture
+def queued(tallyman: Tallyman) -> str:
+    return tallyman("submit", BATCH, PAYLOAD, "--id", "j1").out.strip()
+
+
+@pytest.fixture
+def waiting(queued: str, run_jobs: RunJobs) -> str:
+    run_jobs(BROKEN)
+    return queued
+
+
+@pytest.fixture
+def dead(waiting: str, run_jobs: RunJobs) -> str:
+    while run_jobs(BROKEN):
+        pass
+    return waiting
+
+
+def found(engine: Engine, job_id: str) -> JobView:
+    job = JobQueries(engine).find(job_id)
+    assert job is not None
+    return job
+
+
+class TestList:
+    def test_shows_jobs_that_fit(self, tallyman: Tallyman, dead: str) -> None:
+        tallyman("submit", BATCH, PAYLOAD, "--id", "j2", "--correlation-id", "c")
+        [job] = tallyman("jobs", "list", "--state", "dead", "--json").json
+        assert (job["id"], job["error"]["type"]) == (dead, "RuntimeError")
+        [job] = tallyman("jobs", "list", "--correlation-id", "c", "--json").json
+        assert job["id"] == "j2"
+        [job] = tallyman("jobs", "list", "--correlation-id", "j1", "--json").json
+        assert job["id"] == "j1"
+        assert tallyman("jobs", "list", "--kind", REGISTER, "--json").json == []
+        assert [job["id"] for job in tallyman("jobs", "list", "--limit", "1", "--json").json] == [
+            "j2"
+        ]
+
+    def test_tells_people_why_a_job_failed(self, tallyman: Tallyman, dead: str) -> None:
+        assert "RuntimeError: cannot do 1" in tallyman("jobs", "list").out
+
+
+class TestShow:
+    def test_tells_the_last_line_of_each_failed_attempt(
+        self, tallyman: Tallyman, dead: str
+    ) -> None:
+        ran = tallyman("jobs", "show", dead)
+        assert ran.code == 0
+        assert ran.out.count("failed at") == KINDS[BATCH].max_attempts
+        assert "RuntimeError: cannot do 1" in ran.out
+        assert "in _break" in ran.out
+        assert "Traceback" not in ran.out
+
+    def test_tells_whole_tracebacks_when_asked(self, tallyman: Tallyman, dead: str) -> None:
+        assert "Traceback" in tallyman("jobs", "show", dead, "--traceback").out
+        shown = tallyman("jobs", "show", dead, "--json").json
+        assert len(shown["failed_attempts"]) == KINDS[BATCH].max_attempts
+
+    def test_masks_a_personal_payload_unless_it_is_to_be_revealed(self, tallyman: Tallyman) -> None:
+        tallyman("submit", REGISTER, ADA, "--id", "u1")
+        for arguments in (("--json",), ()):
+            assert "example.com" not in tallyman("jobs", "show", "u1", *arguments).out
+            assert "ada@example.com" in tallyman("jobs", "show", "u1", "--reveal", *arguments).out
+        assert "example.com" not in tallyman("jobs", "list", "--json").out
+
+    def test_knows_no_other_job(self, tallyman: Tallyman) -> None:
+        ran = tallyman("jobs", "show", "none")
+        assert (ran.code, ran.err) == (3, "error: the ledger has no job 'none'\n")
+
+
+class TestRetry:
+    def test_gives_a_dead_job_all_its_attempts_again(
+        self, tallyman: Tallyman, engine: Engine, dead: str, run_jobs: RunJobs
+    ) -> None:
+        assert tallyman("jobs", "retry", dead).out == "retried j1\n"
+        job = found(engine, dead)
+        assert (job.state, job.attempts, job.dispatches) == (JobState.QUEUED, 0, 0)
+        assert (job.error, job.run_after, job.finished_at) == (None, None, None)
+        run_jobs()
+        assert found(engine, dead).state is JobState.SUCCEEDED
+
+    def test_makes_due_what_waits_for_its_next_attempt(
+        self, tallyman: Tallyman, engine: Engine, waiting: str
+    ) -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE job SET run_after = now() + interval '1 hour',"
+                " next_dispatch = now() + interval '1 hour'"
+            )
+        assert tallyman("jobs", "retry", waiting).code == 0
+        assert _due(engine) == [waiting]
+        assert found(engine, waiting).attempts == 1
+
+    def test_takes_all_of_a_state_and_a_kind(
+        self, tallyman: Tallyman, engine: Engine, dead: str
+    ) -> None:
+        other = tallyman("jobs", "retry", "--state", "dead", "--kind", REGISTER)
+        assert other.out == "0 jobs retried\n"
+        assert tallyman("jobs", "retry", "--state", "dead", "--json").json == {"retried": 1}
+        assert tallyman("jobs", "retry", "--state", "retry", "--json").json == {"retried": 0}
+        assert _due(engine) == [dead]
+
+    def test_refuses_what_is_final_or_not_there(
+        self, tallyman: Tallyman, queued: str, run_jobs: RunJobs
+    ) -> None:
+        run_jobs()
+        ran = tallyman("jobs", "retry", queued, "none", "--json")
+        assert ran.code == 1
+        assert [each["code"] for each in ran.json["refused"]] == ["JobNotOpen", "JobNotFound"]
+        assert tallyman("jobs", "retry", "none").code == 3
+
+    def test_refuses_a_job_whose_payload_was_erased(
+        self, tallyman: Tallyman, engine: Engine, dead: str
+    ) -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE job SET payload = '{}', scrubbed_at = now()")
+        assert "erasure" in tallyman("jobs", "retry", dead).err
+        assert tallyman("jobs", "retry", "--state", "dead", "--json").json == {"retried": 0}
+
+    def test_wakes_the_relay(self, tallyman: Tallyman, engine: Engine, dead: str) -> None:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("LISTEN tallyman_job")
+            connection.commit()
+            tallyman("jobs", "retry", dead)
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            assert list(driver.notifies(timeout=10, stop_after=1))
+
+    def test_needs_ids_or_a_state(self, tallyman: Tallyman) -> None:
+        assert tallyman("jobs", "retry").code == 2
+        assert tallyman("jobs", "retry", "--state", "succeeded").code == 2
+
+
+class TestCancel:
+    def test_withdraws_what_has_not_run(
+        self, tallyman: Tallyman, engine: Engine, queued: str, run_jobs: RunJobs
+    ) -> None:
+        assert tallyman("jobs", "cancel", queued).out == "cancelled j1\n"
+        job = found(engine, queued)
+        assert (job.state, job.finished_at is None) == (JobState.CANCELLED, False)
+        assert run_jobs() == 0
+
+    def test_withdraws_what_waits_for_its_next_attempt(
+        self, tallyman: Tallyman, engine: Engine, waiting: str
+    ) -> None:
+        assert tallyman("jobs", "cancel", waiting).code == 0
+        assert found(engine, waiting).state is JobState.CANCELLED
+
+    def test_lets_a_job_run_that_runs(
+        self, tallyman: Tallyman, engine: Engine, queued: str
+    ) -> None:
+        with engine.connect() as running:
+            running.exec_driver_sql("SELECT FROM job FOR NO KEY UPDATE")
+            ran = tallyman("jobs", "cancel", queued)
+        assert ran.code == 1
+        assert "is running now" in ran.err
+        assert found(engine, queued).state is JobState.QUEUED
+
+    def test_refuses_what_has_finished(
+        self, tallyman: Tallyman, queued: str, run_jobs: RunJobs
+    ) -> None:
+        run_jobs()
+        ran = tallyman("jobs", "cancel", queued)
+        assert (ran.code, ran.err) == (1, "error: job 'j1' is succeeded already\n")
+
+
+class TestCounts:
+    def test_count_by_kind_and_state(self, tallyman: Tallyman, dead: str) -> None:
+        tallyman("submit", BATCH, PAYLOAD, "--id", "j2", "--correlation-id", "c")
+        assert tallyman("jobs", "counts", "--json").json == [
+            {"kind": BATCH, "state": "dead", "jobs": 1},
+            {"kind": BATCH, "state": "queued", "jobs": 1},
+        ]
+        [count] = tallyman("jobs", "counts", "--correlation-id", "c", "--json").json
+        assert count["state"] == "queued"
+        assert "dead" in tallyman("jobs", "counts").out
+
+
+def _due(engine: Engine) -> list[str]:
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT id FROM job WHERE next_dispatch <= now()")
+        return list(rows.scalars())

@@ -1,0 +1,1 @@
+"""The `tallyman` command: one module for each of its parts, imported when that part is used."""

@@ -1,0 +1,238 @@
+"""`tallyman jobs`: look at jobs, retry them, cancel them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from adapters.postgres.operations import Operated
+from adapters.postgres.queries import AttemptView, JobView
+from domain.jobs.errors import JobNotFound
+from domain.jobs.model import Failure, JobState
+from domain.kinds import KINDS
+from worker.command.database import database
+from worker.command.exit_codes import ExitCode
+from worker.command.output import JsonOption, note, say, show_fields, show_json, show_table
+
+REASON_LENGTH = 80
+MASK = "…"
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+JobIds = Annotated[list[str], typer.Argument(metavar="ID…")]
+KindOption = Annotated[str | None, typer.Option(help="Only jobs of this kind.")]
+CorrelationOption = Annotated[
+    str | None, typer.Option(help="Only jobs with this correlation id, such as an import's run.")
+]
+
+
+@app.command("list")
+def list_jobs(
+    *,
+    state: Annotated[
+        list[JobState] | None, typer.Option(help="Only jobs in this state; may be repeated.")
+    ] = None,
+    kind: KindOption = None,
+    correlation_id: CorrelationOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="Jobs to show at the most.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, the newest first."""
+    with database() as opened:
+        jobs = opened.jobs.newest(
+            states=state or (), kind=kind, correlation_id=correlation_id, limit=limit
+        )
+    if as_json:
+        show_json([describe(job) for job in jobs])
+        return
+    show_table(
+        "Jobs",
+        ("id", "kind", "state", "attempts", "created", "finished", "reason"),
+        [
+            (
+                job.id,
+                job.kind,
+                job.state,
+                job.attempts,
+                job.created_at,
+                job.finished_at,
+                job.error and _cut(f"{job.error.type}: {job.error.message}"),
+            )
+            for job in jobs
+        ],
+    )
+
+
+@app.command()
+def show(
+    job_id: Annotated[str, typer.Argument(metavar="ID")],
+    *,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show personal data in the payload.")
+    ] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show tracebacks whole, not their last line.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a job: what it was told, what came of it, and each attempt that failed."""
+    with database() as opened:
+        job = opened.jobs.find(job_id)
+        if job is None:
+            raise JobNotFound.of(job_id)
+        failures = opened.jobs.failures(job_id)
+    if as_json:
+        attempts = [_describe_attempt(attempt) for attempt in failures]
+        show_json({**describe(job, reveal=reveal), "failed_attempts": attempts})
+    else:
+        show_job(job, failures, reveal=reveal, whole=traceback)
+
+
+@app.command()
+def retry(
+    job_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID…]")] = None,
+    *,
+    state: Annotated[
+        JobState | None, typer.Option(help="Retry all jobs in this state: dead or retry.")
+    ] = None,
+    kind: KindOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run dead jobs again, with all their attempts, and those that wait for an attempt now."""
+    if bool(job_ids) == bool(state):
+        raise typer.BadParameter("give ids, or --state dead")
+    if job_ids and kind:
+        raise typer.BadParameter("--kind goes with --state")
+    if state not in (None, JobState.DEAD, JobState.RETRY):
+        raise typer.BadParameter(f"a job that is {state} cannot be retried; dead or retry can be")
+    with database() as opened:
+        if state:
+            retried = opened.operations.retry_all(state, kind=kind)
+            show_json({"retried": retried}) if as_json else say(f"{retried:,} jobs retried")
+        else:
+            _tell(opened.operations.retry(job_ids or []), done="retried", as_json=as_json)
+
+
+@app.command()
+def cancel(job_ids: JobIds, *, as_json: JsonOption = False) -> None:
+    """Withdraw jobs that have not run; one that is running is let run."""
+    with database() as opened:
+        _tell(opened.operations.cancel(job_ids), done="cancelled", as_json=as_json)
+
+
+@app.command()
+def counts(*, correlation_id: CorrelationOption = None, as_json: JsonOption = False) -> None:
+    """Count jobs by kind and state."""
+    with database() as opened:
+        found = opened.jobs.counts(correlation_id=correlation_id)
+    if as_json:
+        show_json(found)
+    else:
+        show_table(
+            "Jobs",
+            ("kind", "state", "jobs"),
+            [(each.kind, each.state, each.jobs) for each in found],
+        )
+
+
+def describe(job: JobView, *, reveal: bool = False) -> dict[str, Any]:
+    """Return what is known of a job as JSON values; a personal payload is masked."""
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "state": job.state,
+        "queue": job.queue,
+        "door": job.door,
+        "priority": job.priority,
+        "correlation_id": job.correlation_id,
+        "attempts": job.attempts,
+        "max_attempts": job.max_attempts,
+        "dispatches": job.dispatches,
+        "created_at": job.created_at,
+        "run_after": job.run_after,
+        "finished_at": job.finished_at,
+        "payload": job.payload if reveal or not _is_personal(job) else _masked(job.payload),
+        "result": job.result,
+        "error": job.error,
+    }
+
+
+def show_job(
+    job: JobView,
+    failures: Sequence[AttemptView] = (),
+    *,
+    reveal: bool = False,
+    whole: bool = False,
+) -> None:
+    """Print a job for people."""
+    known = describe(job, reveal=reveal)
+    payload, result, error = (known.pop(name) for name in ("payload", "result", "error"))
+    show_fields({name: value for name, value in known.items() if value is not None})
+    say("\npayload:")
+    show_json(payload)
+    if result is not None:
+        say("\nresult:")
+        show_json(result)
+    if error is not None:
+        say(f"\nerror: {_told(error, whole=whole)}")
+    for failure in failures:
+        say(
+            f"\nattempt {failure.attempt} failed at {failure.failed_at:%Y-%m-%d %H:%M:%S}"
+            f" on {failure.worker}: {_told(failure.error, whole=whole)}"
+        )
+    if not reveal and _is_personal(job):
+        note("the payload is of a person: --reveal shows it")
+
+
+def _tell(operated: Operated, *, done: str, as_json: bool) -> None:
+    if as_json:
+        show_json(
+            {
+                done: operated.done,
+                "refused": [
+                    {"job_id": job_id, "code": error.code, "reason": error.message}
+                    for job_id, error in operated.refused
+                ],
+            }
+        )
+    else:
+        for job_id in operated.done:
+            say(f"{done} {job_id}")
+        for _, error in operated.refused:
+            note(f"error: {error}")
+    if operated.refused:
+        not_found = all(isinstance(error, JobNotFound) for _, error in operated.refused)
+        only = not_found and not operated.done
+        raise typer.Exit(ExitCode.NOT_FOUND if only else ExitCode.REFUSED)
+
+
+def _is_personal(job: JobView) -> bool:
+    # Of a kind that is not known any more, who can say?
+    return job.kind not in KINDS or KINDS[job.kind].personal
+
+
+def _masked(payload: Mapping[str, Any]) -> dict[str, str]:
+    return dict.fromkeys(payload, MASK)
+
+
+def _told(failure: Failure, *, whole: bool) -> str:
+    head = f"{failure.type}: {failure.message}"
+    if failure.traceback is None:
+        return head
+    # The last line is the exception itself; the one that says where it was raised is worth more.
+    lines = failure.traceback.rstrip().splitlines()
+    place = next((line.strip() for line in reversed(lines) if line.startswith("  File ")), "")
+    return f"{head}\n\n{failure.traceback}" if whole else f"{head}\n  {place or lines[-1]}"
+
+
+def _describe_attempt(attempt: AttemptView) -> dict[str, Any]:
+    return {
+        "attempt": attempt.attempt,
+        "worker": attempt.worker,
+        "failed_at": attempt.failed_at,
+        "error": attempt.error,
+    }
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= REASON_LENGTH else f"{text[: REASON_LENGTH - 1]}…"

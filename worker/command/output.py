@@ -1,0 +1,87 @@
+"""What all commands say, and how: data to stdout, words to stderr, the exit code last.
+
+Exit codes are those of `worker.command.exit_codes.ExitCode`. A command lets errors through:
+`worker.command.main` turns them into a line and a code, by `worker.command.explanations`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, NoReturn
+
+import orjson
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from worker.command.exit_codes import ExitCode
+
+WIDE = 1_000
+"""Columns where there is no terminal: a line that a program reads is never folded."""
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else to stdout.")]
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console on stdout or stderr, as they are now."""
+    found = Console(stderr=stderr, highlight=False)
+    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=WIDE)
+
+
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows to stdout; numbers stand right, None is a hyphen, and nothing is markup."""
+    cells = [list(row) for row in rows]
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for place, column in enumerate(columns):
+        numbers = [isinstance(row[place], int) for row in cells if row[place] is not None]
+        table.add_column(
+            Text(column), justify="right" if numbers and all(numbers) else "left", overflow="fold"
+        )
+    for row in cells:
+        table.add_row(*(Text(_shown(cell)) for cell in row))
+    console().print(table)
+
+
+def show_fields(fields: Mapping[str, object]) -> None:
+    """Print names and values to stdout, one pair a line."""
+    grid = Table.grid(padding=(0, 2))
+    for name, value in fields.items():
+        grid.add_row(Text(name), Text(_shown(value), overflow="fold"))
+    console().print(grid)
+
+
+def show_json(value: object) -> None:
+    """Print a value to stdout as JSON; dataclasses, enums, dates and UUIDs included."""
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
+
+
+def say(message: str) -> None:
+    """Print a line of data to stdout, as it is."""
+    typer.echo(message)
+
+
+def note(message: str) -> None:
+    """Print a line for people to stderr."""
+    typer.echo(message, err=True)
+
+
+def fail(message: str, code: ExitCode = ExitCode.REFUSED) -> NoReturn:
+    """Print why to stderr and end the command with this code."""
+    note(f"error: {message}")
+    raise typer.Exit(code)
+
+
+def _shown(cell: object) -> str:
+    match cell:
+        case None:
+            text = "-"
+        case bool():
+            text = "yes" if cell else "no"
+        case int():
+            text = f"{cell:,}"
+        case datetime():
+            text = f"{cell:%Y-%m-%d %H:%M:%S}"
+        case _:
+            text = str(cell)
+    return text
