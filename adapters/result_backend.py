@@ -1,6 +1,6 @@
 """Celery's result backend: the ledger itself, and a mirror for clients that know only Redis."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 from celery import Celery, states
@@ -71,31 +71,43 @@ class LedgerBackend(BaseBackend):
 
     def __reduce__(
         self, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
-    ) -> object:
-        return super().__reduce__(args, {**(kwargs or {}), "url": self.url})
+    ) -> tuple[Any, ...]:
+        reduced: tuple[Any, ...] = super().__reduce__(args, {**(kwargs or {}), "url": self.url})
+        return reduced
 
 
 class RedisMirror:
     """Copies outcomes to Redis in Celery's own format, for stock clients of any language."""
 
     def __init__(self, app: Celery, url: str, *, expires_seconds: int) -> None:
-        self._backend = RedisBackend(app=app, url=url, expires=expires_seconds)
+        self._backend = _HastyRedis(app=app, url=url, expires=expires_seconds)
 
-    def copy(self, job: Job, exception: Exception | None = None) -> None:
+    def copy(self, job: Job) -> None:
         """Store how `job` stands; where Redis is away the ledger still answers."""
-        state = STATES[job.state]
-        outcome = _celery_result(job)
-        if state in states.EXCEPTION_STATES:
-            outcome = exception or self._backend.exception_to_python(outcome)
         try:
             self._backend.store_result(
                 job.id,
-                outcome,
-                state,
+                _celery_result(job),
+                STATES[job.state],
                 traceback=job.error.traceback if job.error else None,
             )
         except Exception as error:  # noqa: BLE001  the outcome is committed, whatever fails here
             log.warning("mirror_failed", job_id=job.id, error=str(error))
+
+
+class _HastyRedis(RedisBackend):
+    """Gives up soon: its worker still holds the message, and has other jobs to run."""
+
+    retry_policy: ClassVar[dict[str, float]] = {
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0.1,
+        "interval_max": 0.1,
+    }
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.connparams["socket_timeout"] = 2.0
 
 
 def _celery_result(job: Job) -> object:
@@ -114,8 +126,11 @@ def _celery_exception(failure: Failure) -> dict[str, Any]:
     arguments: list[Any] = [failure.message]
     if failure.traceback is None:
         arguments.append(failure.details)
+    # What is not ours goes by its name alone: a client may not have its class, or cannot make
+    # one from a message, as those of SQLAlchemy.
+    is_ours = failure.module.partition(".")[0] == "domain"
     return {
         "exc_type": failure.type,
-        "exc_module": failure.module,
+        "exc_module": failure.module if is_ours else None,
         "exc_message": arguments,
     }

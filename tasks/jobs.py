@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from time import sleep
 from typing import Any, ClassVar, Protocol
 
+import structlog
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject, Retry
 from celery.worker.request import Request
@@ -11,13 +13,18 @@ from celery.worker.request import Request
 from domain.errors import DomainError, InvalidPayload, Unavailable
 from domain.jobs.executor import Executor, Report
 from domain.jobs.kinds import JobKind
-from domain.jobs.model import Door, Failure, Job, JobState, Submission
+from domain.jobs.model import NOT_STORABLE, Door, Failure, Job, JobState, Submission
+
+log = structlog.get_logger()
+
+PAUSE_SECONDS = 1.0
+"""How long to wait before a message goes back that is the only trace of its job."""
 
 
 class Mirror(Protocol):
     """Where the outcome of a job that came as a message is copied for its producer."""
 
-    def copy(self, job: Job, exception: Exception | None = None) -> None: ...
+    def copy(self, job: Job) -> None: ...
 
 
 class Runtime(Protocol):
@@ -32,6 +39,10 @@ class Runtime(Protocol):
 
 class JobDead(Exception):
     """The job is out of attempts; the message says what its last one failed with."""
+
+
+class AttemptFailed(Exception):
+    """Stands for an exception that may quote what is of a person."""
 
 
 class JobRequest(Request):
@@ -62,11 +73,14 @@ class JobTask(Task):
     acks_late = True
     reject_on_worker_lost = True
     throws: ClassVar[tuple[type[Exception], ...]] = (DomainError, JobDead)
-    queue: str
     is_personal: bool
     runtime: Callable[[], Runtime]
 
-    def run(self, *job_ids: Sequence[str], **payload: Any) -> dict[str, Any]:
+    def __call__(self, /, *job_ids: Sequence[str], **payload: Any) -> dict[str, Any]:
+        # Celery's own would take a field named `self` of the payload for the task.
+        return self.run(*job_ids, **payload)
+
+    def run(self, /, *job_ids: Sequence[str], **payload: Any) -> dict[str, Any]:
         delivery = self.request.delivery_info or {}
         redelivered = bool(delivery.get("redelivered"))
         try:
@@ -82,32 +96,45 @@ class JobTask(Task):
         return _summary(reports)
 
     def _run_dispatched(self, job_ids: Sequence[str], *, redelivered: bool) -> list[Report]:
-        if not isinstance(job_ids, list) or not all(isinstance(i, str) for i in job_ids):
+        if not isinstance(job_ids, list) or not all(map(_is_text, job_ids)):
             raise InvalidPayload(f"{self.name} takes a list of job ids, or keyword arguments")
         runtime = self.runtime()
         reports = runtime.executor.run_dispatched(self.name, job_ids, redelivered=redelivered)
         for report in reports:
             if report.job.door is Door.CELERY:
-                runtime.mirror.copy(report.job, report.exception)
+                runtime.mirror.copy(report.job)
         return reports
 
     def _run_submitted(self, payload: dict[str, Any], *, redelivered: bool) -> Report:
         headers = self.request.headers or {}
-        identity = {
-            "job_id": self.request.id,
-            "kind": self.name,
+        origin = {
             "correlation_id": self.request.correlation_id or self.request.id,
             "parent_id": self.request.parent_id,
             "traceparent": headers.get("traceparent"),
+        }
+        identity = {
+            "job_id": self.request.id,
+            "kind": self.name,
+            # Garbage about where a job comes from is left out: the job is none the worse for it.
+            **{name: text for name, text in origin.items() if _is_text(text)},
         }
         try:
             submission = Submission(payload=payload, **identity)
         except InvalidPayload as error:
             # It cannot be stored as it is; what can be, is, so that the refusal is on record.
-            submission = Submission(payload={"not_storable": error.message}, **identity)
+            submission = Submission(payload={NOT_STORABLE: error.message}, **identity)
         runtime = self.runtime()
-        report = runtime.executor.run_submitted(submission, redelivered=redelivered)
-        runtime.mirror.copy(report.job, report.exception)
+        try:
+            report = runtime.executor.run_submitted(submission, redelivered=redelivered)
+        except (DomainError, Unavailable):
+            raise
+        except Exception as error:
+            # The attempt is not on record, as while the database still works for a worker that
+            # died. The message is all there is of this job: it goes back, not too fast.
+            log.exception("attempt_not_recorded", job_id=submission.job_id, kind=self.name)
+            sleep(PAUSE_SECONDS)
+            raise Reject(str(error), requeue=True) from error
+        runtime.mirror.copy(report.job)
         return report
 
     def _answer(self, report: Report) -> dict[str, Any]:
@@ -118,16 +145,21 @@ class JobTask(Task):
             case JobState.REJECTED:
                 raise _refusal(job.error)
             case JobState.DEAD:
-                raise report.exception or JobDead(job.error.message if job.error else job.id)
+                raise self._shown(report) or JobDead(job.error.message if job.error else job.id)
             case JobState.RETRY:
                 # The ledger holds the next attempt: nothing is published here.
                 raise Retry(
                     f"attempt {job.attempts} of {job.max_attempts} failed",
-                    exc=report.exception,
+                    exc=self._shown(report),
                     when=job.run_after,
                 )
             case JobState.CANCELLED | JobState.QUEUED:
                 raise Ignore(job.state)
+
+    def _shown(self, report: Report) -> Exception | None:
+        if report.exception is None or not self.is_personal:
+            return report.exception
+        return AttemptFailed(type(report.exception).__name__)
 
 
 def register(app: Celery, kinds: Iterable[JobKind], runtime: Callable[[], Runtime]) -> None:
@@ -138,7 +170,6 @@ def register(app: Celery, kinds: Iterable[JobKind], runtime: Callable[[], Runtim
             (JobTask,),
             {
                 "name": kind.name,
-                "queue": kind.queue,
                 "is_personal": kind.personal,
                 "runtime": staticmethod(runtime),
                 "__doc__": kind.command.__doc__,
@@ -159,6 +190,11 @@ def _subclasses(error: type[DomainError]) -> Iterable[type[DomainError]]:
     for subclass in error.__subclasses__():
         yield subclass
         yield from _subclasses(subclass)
+
+
+def _is_text(value: object) -> bool:
+    """Tell whether the ledger can hold `value` as an id."""
+    return isinstance(value, str) and value.isprintable()
 
 
 def _summary(reports: Sequence[Report]) -> dict[str, Any]:

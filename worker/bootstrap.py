@@ -12,18 +12,18 @@ from adapters.postgres.engine import create
 from adapters.postgres.persistence import Persistently
 from adapters.postgres.unit_of_work import BeginPostgresWork
 from adapters.result_backend import RedisMirror
-from domain.jobs.executor import Executor
 from domain.jobs.model import Job
 from domain.jobs.retries import Backoff
 from domain.kinds import KINDS
 from worker.addresses import Addresses
+from worker.logs import LoggedExecutor
 from worker.settings import Settings
 
 
 class NoMirror:
     """Copies nothing: there is no Redis, and the ledger answers anyway."""
 
-    def copy(self, job: Job, exception: Exception | None = None) -> None:
+    def copy(self, job: Job) -> None:
         """Do nothing."""
 
 
@@ -31,7 +31,7 @@ class NoMirror:
 class WorkerRuntime:
     """What a worker process runs jobs with."""
 
-    executor: Executor
+    executor: LoggedExecutor
     mirror: RedisMirror | NoMirror
 
 
@@ -49,7 +49,7 @@ def build_runtime(
         base_seconds=settings.retry_base_seconds, cap_seconds=settings.retry_cap_seconds
     )
     return WorkerRuntime(
-        executor=Executor(
+        executor=LoggedExecutor(
             kinds=KINDS,
             begin_work=BeginPostgresWork(engine=engine, backoff=backoff, reached=reached),
             decode=Payloads(KINDS).decode,

@@ -24,6 +24,8 @@ def create(
         pool_timeout=10,
         pool_recycle=RECYCLE_SECONDS,
         json_deserializer=orjson.loads,
+        # Parameters are payloads, and payloads may be of people: no error may quote them.
+        hide_parameters=True,
         connect_args={
             "application_name": application[:63],
             "connect_timeout": 5,
@@ -34,6 +36,8 @@ def create(
             "options": (
                 f"-c lock_timeout={lock_timeout_ms}"
                 f" -c statement_timeout={statement_timeout_ms}"
+                # A statement of a dead client gives up its locks soon, not when it is done.
+                " -c client_connection_check_interval=1000"
                 " -c idle_in_transaction_session_timeout=300000"
                 " -c timezone=UTC"
             ),

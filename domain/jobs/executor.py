@@ -4,10 +4,10 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from domain.errors import DomainError, StaleDecision, Unavailable
+from domain.errors import DomainError, InvalidPayload, StaleDecision, Unavailable
 from domain.jobs.errors import IdempotencyConflict, WorkerLost
 from domain.jobs.kinds import JobKind
-from domain.jobs.model import Failure, Job, JobState, Request, Submission
+from domain.jobs.model import NOT_STORABLE, Failure, Job, JobState, Request, Submission
 from domain.jobs.outcomes import Outcome, Rejected, Succeeded
 from domain.jobs.ports import BeginWork, Decoder, Persistence, UnitOfWork
 from domain.messages import Command
@@ -143,6 +143,8 @@ class Executor:
 
     def _command(self, job: Job) -> Command | Rejected:
         try:
+            if NOT_STORABLE in job.payload:
+                raise InvalidPayload(str(job.payload[NOT_STORABLE]))
             return self.decode(job.kind, job.payload)
         except DomainError as error:
             return Rejected(error=error, forget_payload=self.kinds[job.kind].personal)
@@ -175,7 +177,9 @@ class Executor:
                 for half in (suspects[:middle], suspects[middle:])
                 for report in self._run(kind, _claim_of(kind, half))
             ]
-        reports = self.persistently(lambda: self._record_failure(claim, error, counted=counted))
+        reports = self.persistently(
+            lambda: self._record_failure(kind, claim, error, counted=counted)
+        )
         self.reached("failure.committed")
         return reports
 
@@ -183,13 +187,20 @@ class Executor:
         with self.begin_work() as work:
             return [job.id for job in claim(work) if not job.state.is_terminal]
 
-    def _record_failure(self, claim: Claim, error: Exception, *, counted: bool) -> list[Report]:
+    def _record_failure(
+        self, kind: JobKind, claim: Claim, error: Exception, *, counted: bool
+    ) -> list[Report]:
         with self.begin_work() as work:
             reports = [
                 Report(job=job)
                 if job.state.is_terminal
                 else Report(
-                    job=work.jobs.fail(job, failure_of(error), worker=self.worker, counted=counted),
+                    job=work.jobs.fail(
+                        job,
+                        failure_of(error, personal=kind.personal),
+                        worker=self.worker,
+                        counted=counted,
+                    ),
                     exception=error,
                 )
                 for job in claim(work)
@@ -217,15 +228,26 @@ def _claim_of(kind: JobKind, job_ids: Sequence[str]) -> Claim:
     return claim
 
 
-def failure_of(error: Exception) -> Failure:
-    """Describe an exception in plain values; a refusal by the business carries no traceback."""
-    refused = isinstance(error, DomainError)
+def failure_of(error: Exception, *, personal: bool = False) -> Failure:
+    """Describe an exception in plain values; a refusal by the business carries no traceback.
+
+    What fails a `personal` job may quote its payload, as PostgreSQL quotes a row that breaks a
+    rule: only the place in the code is kept.
+    """
+    if isinstance(error, DomainError):
+        message, details, trace = error.message, error.details, None
+    elif personal:
+        message = "the reason may hold personal data and is not kept; see where it was raised"
+        details, trace = {}, "".join(traceback.format_tb(error.__traceback__))
+    else:
+        message, details = str(error), {}
+        trace = "".join(traceback.format_exception(error))
     return Failure(
         type=type(error).__name__,
         module=type(error).__module__,
-        message=str(error),
-        details=error.details if isinstance(error, DomainError) else {},
-        traceback=None if refused else "".join(traceback.format_exception(error)),
+        message=message,
+        details=details,
+        traceback=trace,
     )
 
 

@@ -38,6 +38,8 @@ class JobState(StrEnum):
 JOB_ID_LENGTH = 255
 MOST_PAYLOAD_BYTES = 256 * 1024
 MOST_PRIORITY = 9
+NOT_STORABLE = "not_storable"
+"""Field that stands, with the reason, for a payload that the ledger cannot hold."""
 OPEN_STATES = frozenset({JobState.QUEUED, JobState.RETRY})
 
 

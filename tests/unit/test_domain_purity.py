@@ -17,6 +17,8 @@ def imported(source: Path) -> Iterator[str]:
                 yield from (name.name.split(".")[0] for name in names)
             case ast.ImportFrom(module=str(module), level=0):
                 yield module.split(".")[0]
+            case _:
+                pass
 
 
 class TestDomain:

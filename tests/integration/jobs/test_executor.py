@@ -318,3 +318,22 @@ class TestPostgresAway:
             )
         stored = find(engine, "a")
         assert (stored.state, stored.attempts) == (JobState.QUEUED, 0)
+
+
+class TestAFailureOfAPersonalJob:
+    def test_keeps_the_place_but_not_the_reason(self, engine: Engine, script: Script) -> None:
+        email = "@".join(("ada", "example.org"))
+
+        def quotes(_: PostgresUnitOfWork) -> None:
+            raise Broken(email)
+
+        script.acts["break"] = quotes
+        build_executor(engine, probe_kinds(script, personal=True)).run_submitted(
+            submission("a", "break"), redelivered=False
+        )
+        error = find(engine, "a").error
+        assert error is not None
+        assert error.type == "Broken"
+        assert error.traceback is not None
+        assert "quotes" in error.traceback
+        assert email not in error.message + error.traceback
