@@ -7,6 +7,7 @@ import redis
 import redis.backoff
 import redis.retry
 from celery import Celery
+from kombu import Connection
 from kombu.exceptions import ChannelError, OperationalError
 from uuid6 import uuid7
 
@@ -24,6 +25,7 @@ class CeleryBroker:
 
     def __init__(self, app: Celery, *, url: str) -> None:
         self._app = app
+        self._asking: Connection | None = None
         self._memory = EpochKey(url) if url.startswith(("redis", "valkey")) else None
 
     def publish(self, dispatches: Sequence[Dispatch], *, queue: str) -> int:
@@ -55,13 +57,18 @@ class CeleryBroker:
         Raises:
             BrokerAway: The broker cannot be asked.
         """
-        with _translated(), self._app.connection_for_read() as connection:
-            channel = connection.default_channel
+        with _translated():
+            connection = self._asking or self._app.connection_for_read()
+            # One that failed is not asked again.
+            self._asking = None
             try:
-                return int(channel.queue_declare(queue=queue, passive=True).message_count)
+                declared = connection.default_channel.queue_declare(queue=queue, passive=True)
             except ChannelError:
                 # Nobody has declared the queue yet, so nothing waits in it.
+                connection.release()
                 return 0
+            self._asking = connection
+            return int(declared.message_count)
 
     def lost_its_memory(self) -> bool:
         """Tell whether the broker has forgotten since `remember` was last called."""

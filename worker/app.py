@@ -8,6 +8,7 @@ from kombu import Queue
 
 from domain.kinds import KINDS
 from tasks.jobs import register
+from worker import logs
 from worker.addresses import Addresses, resolve
 from worker.bootstrap import WorkerRuntime, build_runtime
 from worker.settings import Settings, load
@@ -79,9 +80,21 @@ def configuration(settings: Settings) -> dict[str, object]:
     }
 
 
-def _app() -> Celery:
+@cache
+def configured() -> Celery:
+    """Build the app of this process from its settings, at first use.
+
+    Raises:
+        SettingsError: A setting cannot be used.
+        NotRunning: The database or the broker has no address.
+    """
     settings = load()
+    logs.connect(settings)
     return build_app(settings, resolve(settings))
 
 
-app = _app()
+def __getattr__(name: str) -> Celery:
+    # `celery -A worker` asks for `app`; whoever imports `build_app` needs no servers for it.
+    if name == "app":
+        return configured()
+    raise AttributeError(name)

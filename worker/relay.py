@@ -1,6 +1,8 @@
 """The relay: tells the workers, through the broker, which jobs of the ledger are due."""
 
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -18,6 +20,8 @@ PAUSE_SECONDS = 1.0
 """How long to wait while PostgreSQL or the broker is away."""
 FULL_SECONDS = 0.05
 """How long to wait while a queue is full."""
+NOTICE_SECONDS = 0.5
+"""How long `stopping` may go unnoticed while nothing is due."""
 
 
 @dataclass(kw_only=True)
@@ -32,6 +36,8 @@ class Relay:
     """Messages in a queue beyond which it is left alone."""
     poll_seconds: float
     stopping: threading.Event = field(default_factory=threading.Event)
+    alive: Callable[[], None] = lambda: None
+    """Told after each look at the ledger and the broker."""
 
     def run(self) -> None:
         """Relay until `stopping` is set, whatever goes away meanwhile."""
@@ -54,10 +60,18 @@ class Relay:
         while not self.stopping.is_set():
             self.notice_lost_memory()
             published, is_full = self.relay_once()
+            self.alive()
             if is_full and not published:
                 self.stopping.wait(FULL_SECONDS)
             elif not published:
-                bell.wait(self.poll_seconds)
+                self._rest(bell)
+
+    def _rest(self, bell: Bell) -> None:
+        until = time.monotonic() + self.poll_seconds
+        while not self.stopping.is_set() and (left := until - time.monotonic()) > 0:
+            if bell.wait(min(left, NOTICE_SECONDS)):
+                break
+            self.alive()
 
     def notice_lost_memory(self) -> None:
         """Make due again what a broker that forgot was told."""

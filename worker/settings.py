@@ -1,10 +1,13 @@
 """Settings: one frozen object, read from the environment and `.env`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+POSTGRES_SCHEMES = ("postgresql+psycopg", "postgresql", "postgres")
+"""How addresses of PostgreSQL begin; hosts hand out the short ones."""
 
 
 class Settings(BaseSettings):
@@ -20,7 +23,7 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = None
-    """PostgreSQL, as `postgresql+psycopg://user:password@host:port/database`.
+    """PostgreSQL, as `postgresql://user:password@host:port/database`.
     Not set: an embedded server in `data_folder`."""
     broker_url: SecretStr | None = None
     """Redis or Valkey (`redis://:password@host:port/0`), or RabbitMQ (`amqp://…`).
@@ -53,6 +56,9 @@ class Settings(BaseSettings):
     relay_poll_seconds: Annotated[float, Field(gt=0, le=1)] = 1.0
     """How often the relay looks without being told, up to 1; retries become due this way."""
 
+    event_stream_length: Annotated[int, Field(ge=1_000)] = 100_000
+    """Events that the Redis Stream keeps for consumers, about; older ones make room."""
+
     result_expires_seconds: Annotated[int, Field(ge=60)] = 86_400
     """How long the mirror keeps an outcome; the ledger keeps it for `retention_days`."""
     retention_days: Annotated[int, Field(ge=1)] = 30
@@ -70,6 +76,40 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "console"
     """`console` for people, `json` for machines."""
 
+    @field_validator("database_url")
+    @classmethod
+    def _name_the_driver(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
+        scheme, colon, rest = url.get_secret_value().partition("://")
+        if not (colon and rest) or scheme not in POSTGRES_SCHEMES:
+            raise ValueError(
+                "it has the form postgresql+psycopg://user:password@host:port/database"
+            )
+        return SecretStr(f"{POSTGRES_SCHEMES[0]}://{rest}")
+
+    @field_validator("broker_url")
+    @classmethod
+    def _check_broker(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and "://" not in url.get_secret_value():
+            raise ValueError("it has the form redis://:password@host:port/0")
+        return url
+
+    @model_validator(mode="after")
+    def _order_the_limits(self) -> Self:
+        limits = (
+            self.soft_time_limit_seconds,
+            self.time_limit_seconds,
+            self.visibility_timeout_seconds,
+        )
+        if not limits[0] < limits[1] < limits[2]:
+            raise ValueError(
+                "TALLYMAN_SOFT_TIME_LIMIT_SECONDS, TALLYMAN_TIME_LIMIT_SECONDS and"
+                " TALLYMAN_VISIBILITY_TIMEOUT_SECONDS have to grow in this order,"
+                f" got {', '.join(map(str, limits))}"
+            )
+        return self
+
 
 class SettingsError(Exception):
     """A setting has a value that cannot be used."""
@@ -85,7 +125,12 @@ def load() -> Settings:
         return Settings()
     except ValidationError as error:
         problems = "; ".join(
-            f"TALLYMAN_{'_'.join(str(step) for step in problem['loc']).upper()}: {problem['msg']}"
+            _problem(problem["loc"], problem["msg"])
             for problem in error.errors(include_input=False, include_url=False)
         )
         raise SettingsError(problems) from None
+
+
+def _problem(place: tuple[int | str, ...], message: str) -> str:
+    said = message.removeprefix("Value error, ")
+    return f"TALLYMAN_{str(place[0]).upper()}: {said}" if place else said

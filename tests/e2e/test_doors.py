@@ -22,8 +22,6 @@ from tests.e2e.how_to import snippets
 from tests.e2e.pipeline import KIND, Pipeline, order
 from tests.e2e.processes import eventually
 
-pytestmark = pytest.mark.xdist_group("e2e-doors")
-
 WAIT: dict[str, float] = {"timeout": 30, "interval": 0.02}
 
 Mirrored = Callable[[str], dict[str, Any] | None]

@@ -15,8 +15,6 @@ from domain.jobs.model import Door
 from tests.e2e.pipeline import Pipeline, order
 from tests.e2e.processes import ProcessContainer, eventually
 
-pytestmark = pytest.mark.xdist_group("e2e-flower")
-
 Shown = Callable[[str], dict[str, Any] | None]
 
 

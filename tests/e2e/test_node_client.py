@@ -13,8 +13,6 @@ from domain.jobs.model import Door, JobState
 from tests.e2e.how_to import snippets
 from tests.e2e.pipeline import Pipeline
 
-pytestmark = pytest.mark.xdist_group("e2e-node-client")
-
 PACKAGE = Path(__file__).with_name("node")
 CACHE = Path(__file__).parents[2] / ".tallyman" / "node"
 

@@ -16,8 +16,6 @@ from domain.jobs.model import JobState
 from tests.e2e.pipeline import KIND, Pipeline, order
 from tests.e2e.processes import eventually
 
-pytestmark = pytest.mark.xdist_group("e2e-stock-client")
-
 CLIENT = Path(__file__).with_name("stock_client.py")
 LIBRARIES = Path(celery.__file__).parents[1]
 

@@ -24,8 +24,6 @@ from tests.e2e.pipeline import KIND, Database, Pipeline, order
 from tests.e2e.processes import eventually
 from tests.stock_audit import Books, read_books
 
-pytestmark = pytest.mark.xdist_group("e2e-worker-death")
-
 ORDERS = 2_000
 PRODUCTS = 20
 

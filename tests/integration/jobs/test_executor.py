@@ -1,5 +1,6 @@
 """One transaction per attempt, on a real ledger."""
 
+from secrets import token_hex
 from threading import Event, Thread
 
 import pytest
@@ -322,7 +323,7 @@ class TestPostgresAway:
 
 class TestAFailureOfAPersonalJob:
     def test_keeps_the_place_but_not_the_reason(self, engine: Engine, script: Script) -> None:
-        email = "@".join(("ada", "example.org"))
+        email = f"{token_hex(4)}@example.org"
 
         def quotes(_: PostgresUnitOfWork) -> None:
             raise Broken(email)

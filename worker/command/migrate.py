@@ -1,0 +1,109 @@
+"""`tallyman migrate`: bring a database to the newest schema, and check that this can be done."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from adapters.embedded.postgres import PostgresServer
+from adapters.embedded.servers import EmbeddedServers
+from adapters.postgres import schema
+from adapters.postgres.engine import create
+from worker.command.exit_codes import ExitCode
+from worker.command.output import fail, note, say
+from worker.settings import Settings, load
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Bring the database to its schema."
+)
+
+FORWARD_ONLY = (
+    "migrations go forward only: data written since would be lost."
+    " Restore a backup, or write the revision that undoes this one"
+)
+
+
+@app.command()
+def upgrade() -> None:
+    """Apply every migration that the database has not seen."""
+    url = _own_url(load())
+    engine = create(url, application="tallyman migrate")
+    before = schema.revision(engine)
+    schema.upgrade(engine)
+    after = schema.revision(engine)
+    say(f"the database is at revision {after}" + (", as before" if before == after else ""))
+
+
+@app.command()
+def current() -> None:
+    """Print the database's revision; exits with 1 where it is not the newest."""
+    engine = create(_own_url(load()), application="tallyman migrate")
+    here, newest = schema.revision(engine), schema.newest()
+    say(f"{here or 'no revision'}, the newest is {newest}")
+    if here != newest:
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+@app.command()
+def check() -> None:
+    """Check the migrations on an empty database: they make the tables, and never go back."""
+    with _throwaway_url(load()) as url, schema.scratch_database(url) as engine:
+        schema.upgrade(engine)
+        problems = schema.differences(engine)
+        try:
+            schema.downgrade(engine)
+        except RuntimeError:
+            pass
+        else:
+            problems.append("the newest revision can be undone: its downgrade() has to refuse")
+    for problem in problems:
+        note(problem)
+    if problems:
+        fail("the migrations and adapters/postgres/tables.py do not say the same")
+    say(f"the migrations make what the tables say, up to revision {schema.newest()}")
+
+
+@app.command()
+def revision(
+    message: Annotated[str, typer.Option("--message", "-m", help="What it changes.")],
+) -> None:
+    """Write a revision from what adapters/postgres/tables.py has and the migrations lack."""
+    with _throwaway_url(load()) as url, schema.scratch_database(url) as engine:
+        schema.upgrade(engine)
+        if not schema.differences(engine):
+            note("nothing differs: the revision is empty")
+        file = schema.revise(engine, message)
+    say(f"wrote {file}: read it, then run `make check`")
+
+
+@app.command()
+def downgrade() -> NoReturn:
+    """Refuse: migrations go forward only."""
+    fail(FORWARD_ONLY, ExitCode.USAGE)
+
+
+def _own_url(settings: Settings) -> str:
+    """Return the database's address; where none is set, start the embedded server."""
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    postgres = EmbeddedServers(settings.data_folder).postgres
+    postgres.start()
+    return postgres.url()
+
+
+@contextmanager
+def _throwaway_url(settings: Settings) -> Iterator[str]:
+    """Give the address of a server on which databases may be made."""
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    with tempfile.TemporaryDirectory(prefix="tallyman-migrate-") as folder:
+        postgres = PostgresServer(Path(folder) / "postgres")
+        try:
+            postgres.start()
+            yield postgres.url()
+        finally:
+            postgres.remove_data()

@@ -1,0 +1,109 @@
+"""Health: whether the parts of a running system do their work, asked from outside."""
+
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from adapters.postgres import schema
+from adapters.postgres.engine import create
+from adapters.postgres.persistence import is_outage
+from worker.addresses import Addresses
+from worker.heartbeat import FRESH_SECONDS, is_fresh
+from worker.settings import Settings
+
+ANSWER_SECONDS = 2.0
+"""How long workers have to answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How one part is."""
+
+    part: str
+    is_well: bool
+    detail: str
+
+
+def checks(
+    app: Celery, settings: Settings, addresses: Addresses
+) -> Mapping[str, Callable[[], Health]]:
+    """Return the check of each part."""
+    return {
+        "db": lambda: database(addresses.database_url),
+        "broker": lambda: broker(app),
+        "worker": lambda: workers(app),
+        "relay": lambda: process(settings, "relay"),
+        "beat": lambda: process(settings, "beat"),
+    }
+
+
+def database(url: str) -> Health:
+    """Ask whether PostgreSQL answers and has the newest schema."""
+    engine = create(url, application="tallyman health")
+    try:
+        current = schema.is_current(engine)
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        return Health(part="db", is_well=False, detail="PostgreSQL does not answer")
+    finally:
+        engine.dispose()
+    if not current:
+        detail = "the schema is not the newest: run `tallyman migrate upgrade`"
+        return Health(part="db", is_well=False, detail=detail)
+    return Health(part="db", is_well=True, detail="answers, the schema is the newest")
+
+
+def broker(app: Celery) -> Health:
+    """Ask whether the broker answers."""
+    try:
+        with app.connection_for_read() as connection:
+            connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
+    except (OperationalError, OSError) as error:
+        return Health(part="broker", is_well=False, detail=f"does not answer: {error}")
+    return Health(part="broker", is_well=True, detail="answers")
+
+
+def workers(app: Celery, *, seconds: float = ANSWER_SECONDS, enough: int | None = None) -> Health:
+    """Ask whether a worker on this machine answers and takes jobs from a queue.
+
+    `enough` answers, of workers anywhere, end the wait for more.
+    """
+    here = f"@{socket.gethostname()}"
+    try:
+        answers = app.control.inspect(timeout=seconds, limit=enough).active_queues() or {}
+    except Exception as error:  # noqa: BLE001  whatever the transport raises, nobody answered
+        return Health(part="worker", is_well=False, detail=f"cannot be asked: {error}")
+    taking = {
+        name: [queue["name"] for queue in queues]
+        for name, queues in answers.items()
+        if name.endswith(here) and queues
+    }
+    if not taking:
+        silent = "answers, but takes jobs from no queue" if answers else "does not answer"
+        return Health(part="worker", is_well=False, detail=silent)
+    detail = "; ".join(f"{name} takes {', '.join(queues)}" for name, queues in taking.items())
+    return Health(part="worker", is_well=True, detail=detail)
+
+
+def process(settings: Settings, name: str) -> Health:
+    """Look whether a relay or beat on this machine went round a moment ago."""
+    if is_fresh(settings.data_folder, name):
+        return Health(part=name, is_well=True, detail="is at work")
+    detail = f"was not at work in the last {FRESH_SECONDS:.0f} seconds"
+    return Health(part=name, is_well=False, detail=detail)
+
+
+def flower(address: str, port: int) -> Health:
+    """Ask whether Flower answers."""
+    host = f"[{address}]" if ":" in address else address
+    try:
+        with urllib.request.urlopen(f"http://{host}:{port}/healthcheck", timeout=2):
+            return Health(part="flower", is_well=True, detail="answers")
+    except (urllib.error.URLError, OSError) as error:
+        return Health(part="flower", is_well=False, detail=f"does not answer: {error}")

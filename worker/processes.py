@@ -1,0 +1,129 @@
+"""The four kinds of process, each built from the settings and run until it is told to stop."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+
+import billiard.pool
+from celery import Celery
+from celery.utils.nodenames import host_format
+
+from adapters.broker import CeleryBroker
+from adapters.event_stream import RedisEventStream
+from adapters.postgres.dispatches import PostgresDispatches
+from adapters.postgres.engine import create
+from adapters.postgres.outbox_feed import PostgresOutboxFeed
+from domain.jobs.dispatching import Grouping
+from worker import flower, logs
+from worker.addresses import Addresses, resolve
+from worker.app import QUEUES, configured
+from worker.event_relay import EventRelay
+from worker.heartbeat import Heartbeat
+from worker.producer import Producer
+from worker.relay import Relay
+from worker.schedule import LedgerScheduler, entries
+from worker.settings import Settings
+
+LAST_RESULT_LOOKS = 30
+"""Looks, a tenth of a second apart, for whether a worker process's last result was read."""
+
+
+def run_worker(settings: Settings, *, queues: Sequence[str], concurrency: int) -> int:
+    """Run jobs until SIGTERM, which lets what runs come to its end; return the exit code."""
+    # A process that ends waits until its last result was read, which now and then nobody does
+    # any more once the worker stops: 30 seconds, in vain. The outcome is committed by then, and
+    # a message that was not acknowledged for it is answered when it comes again.
+    billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = LAST_RESULT_LOOKS
+    worker = configured().Worker(
+        hostname=host_format(f"tallyman-{os.getpid()}@%h"),
+        queues=list(queues),
+        concurrency=concurrency,
+        loglevel=settings.log_level,
+        task_events=True,
+        quiet=True,
+        # What workers would tell each other, the ledger knows.
+        without_gossip=True,
+        without_mingle=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def run_relay(settings: Settings) -> None:
+    """Relay jobs to the workers, and events to their stream, until SIGTERM or SIGINT."""
+    logs.set_up(settings)
+    addresses = resolve(settings)
+    heartbeat = Heartbeat(data_folder=settings.data_folder, process="relay")
+    relay = Relay(
+        dispatches=PostgresDispatches(
+            create(addresses.database_url, application="tallyman relay", pool_size=2)
+        ),
+        broker=CeleryBroker(configured(), url=addresses.broker_url),
+        queues=QUEUES,
+        grouping=Grouping(most=settings.relay_batch),
+        depth=settings.relay_depth,
+        poll_seconds=settings.relay_poll_seconds,
+        alive=heartbeat.beat,
+    )
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda *_: relay.stopping.set())
+    try:
+        with _relaying_events(settings, addresses, stopping=relay.stopping):
+            relay.run()
+    finally:
+        heartbeat.stop()
+
+
+@contextmanager
+def _relaying_events(
+    settings: Settings, addresses: Addresses, *, stopping: threading.Event
+) -> Iterator[None]:
+    """Relay events in a thread while the context lasts; what ends it sets `stopping`."""
+    if addresses.mirror_url is None:
+        # Without a Redis there is no stream: events stay in the outbox for whoever reads that.
+        yield
+        return
+    events = EventRelay(
+        feed=PostgresOutboxFeed(create(addresses.database_url, application="tallyman events")),
+        stream=RedisEventStream(addresses.mirror_url, length=settings.event_stream_length),
+        stopping=stopping,
+    )
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="events") as threads:
+        running = threads.submit(events.run)
+        running.add_done_callback(lambda _: stopping.set())
+        try:
+            yield
+        finally:
+            stopping.set()
+    running.result()
+
+
+def run_beat(settings: Settings) -> None:
+    """Submit what the clock asks for until SIGTERM or SIGINT."""
+    logs.set_up(settings)
+    producer = Producer.at(resolve(settings).database_url)
+    heartbeat = Heartbeat(data_folder=settings.data_folder, process="beat")
+    scheduler = partial(
+        LedgerScheduler,
+        schedule_entries=entries(settings),
+        submit=producer.submit,
+        alive=heartbeat.beat,
+    )
+    try:
+        configured().Beat(
+            scheduler_cls=scheduler, loglevel=settings.log_level, quiet=True, socket_timeout=None
+        ).run()
+    finally:
+        heartbeat.stop()
+
+
+def run_flower(settings: Settings) -> None:
+    """Serve Flower until SIGTERM or SIGINT."""
+    flower.check(settings)
+    logs.set_up(settings)
+    app: Celery = configured()
+    flower.serve(app, settings)
