@@ -103,7 +103,7 @@ WHERE batch.fingerprint = excluded.fingerprint"""
 _MOVE = """
 WITH change AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(changes)s::json)
-        AS change (reference text, purchased integer, allocated integer)
+        AS change (reference text, purchased integer, allocated integer, glanced boolean, eta date)
 ), locked AS MATERIALIZED (
     SELECT reference FROM batch WHERE reference = ANY(%(references)s)
     ORDER BY reference FOR NO KEY UPDATE
@@ -115,6 +115,8 @@ WITH change AS MATERIALIZED (
     WHERE batch.reference = change.reference
       AND batch.allocated + change.allocated
           BETWEEN 0 AND batch.purchased + change.purchased
+      -- A promise must not be made of a day that moved meanwhile: its line would never hear.
+      AND (NOT change.glanced OR batch.eta IS NOT DISTINCT FROM change.eta)
     RETURNING batch.reference, batch.purchased - change.purchased AS purchased,
               batch.allocated - change.allocated AS allocated
 ), written AS (
@@ -141,6 +143,8 @@ class PostgresStock:
         self._connection = connection
         self._reached = reached
         self._movements: list[tuple[str, StockMovement]] = []
+        self._glanced: dict[str, date | None] = {}
+        """Etas by reference, of batches that were read without a lock on their product."""
 
     def glance(self, skus: Collection[str]) -> dict[str, Product]:
         products: dict[str, Product] = {}
@@ -148,6 +152,7 @@ class PostgresStock:
             product = products.setdefault(row.sku, Product(sku=row.sku, version=row.version))
             if row.reference is not None:
                 product.batches[row.reference] = _batch(row)
+                self._glanced[row.reference] = row.eta
         self._reached("stock.glanced")
         return products
 
@@ -159,6 +164,7 @@ class PostgresStock:
         lock = " FOR NO KEY UPDATE" if batches else ""
         for row in self._read(_BATCHES + lock, skus=list(products)):
             products[row.sku].batches[row.reference] = _batch(row)
+            self._glanced.pop(row.reference, None)
         self._reached("stock.held")
         return products
 
@@ -219,7 +225,7 @@ class PostgresStock:
         """Lock the batches that moved, in reference order, and move their counters.
 
         Raises:
-            StaleDecision: A counter would leave its bounds.
+            StaleDecision: A counter would leave its bounds, or an eta has moved.
         """
         if not self._movements:
             return
@@ -249,6 +255,8 @@ class PostgresStock:
                 "reference": reference,
                 "purchased": totals[reference, Counter.PURCHASED],
                 "allocated": totals[reference, Counter.ALLOCATED],
+                "glanced": reference in self._glanced,
+                "eta": self._glanced.get(reference),
             }
             for reference in references
         ]
@@ -262,7 +270,9 @@ class PostgresStock:
             },
         ).scalar_one()
         if moved != len(references):
-            raise StaleDecision(f"{len(references) - moved} batches have too few units left")
+            raise StaleDecision(
+                f"{len(references) - moved} batches have too few units left, or another eta"
+            )
 
     def _read(self, statement: str, **parameters: Any) -> Sequence[Row[Any]]:
         # What is read includes what this transaction has saved.

@@ -1,28 +1,28 @@
 """Order policies: what an order gets when some of its lines are short."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from domain.allocation import events
 from domain.allocation.commands import Policy
 from domain.allocation.errors import OutOfStock, Shortage
-from domain.allocation.orders import LineState, Order, OrderLine
+from domain.allocation.orders import LineState, Order, OrderLine, OrderState, Terms
 from domain.allocation.products import Choice, Product
 from domain.allocation.tally import Cause, Tally
 
 
 def place(order: Order, products: Mapping[str, Product], tally: Tally) -> list[Shortage]:
-    """Decide every line of a new or refused order; return what is short, in line order.
+    """Decide every pending line of an order; return what is short, in line order.
 
     The order's own lines compete for the same units: demand is taken in line order, so two
     lines of one SKU are never both served from what is enough for one.
     """
-    found = {line.sku: products[line.sku].available for line in order.lines}
-    choices, shortages = _choose(order, products, found)
+    pending = [line for line in order.lines if line.state is LineState.PENDING]
+    choices, shortages = _choose(pending, order.terms, products)
     if shortages and order.terms.policy is Policy.ALL_OR_NOTHING:
         choices = []
     for line, choice in choices:
         products[line.sku].give(line, choice, tally, cause=Cause.ORDER_ALLOCATED)
-    for line in order.lines:
+    for line in pending:
         if line.state is LineState.PENDING:
             _leave_short(line, order.terms.policy, products[line.sku], tally)
         elif line.outstanding and order.terms.policy is Policy.BACKORDER:
@@ -36,20 +36,21 @@ def place(order: Order, products: Mapping[str, Product], tally: Tally) -> list[S
 
 def refusal(order: Order, shortages: list[Shortage]) -> OutOfStock | None:
     """Return the error of an order none of whose lines got anything or waits."""
-    if all(line.state is LineState.REJECTED for line in order.lines):
+    if order.state is OrderState.REJECTED:
         return OutOfStock.of(order.order_id, shortages)
     return None
 
 
 def _choose(
-    order: Order, products: Mapping[str, Product], found: Mapping[str, int]
+    lines: Sequence[OrderLine], terms: Terms, products: Mapping[str, Product]
 ) -> tuple[list[tuple[OrderLine, Choice]], list[Shortage]]:
-    partly = order.terms.policy is not Policy.ALL_OR_NOTHING
+    partly = terms.policy is not Policy.ALL_OR_NOTHING
+    found = {line.sku: products[line.sku].available for line in lines}
     choices: list[tuple[OrderLine, Choice]] = []
     shortages: list[Shortage] = []
-    for line in order.lines:
+    for line in lines:
         product = products[line.sku]
-        choice = product.choose(line.quantity, terms=order.terms, partly=partly)
+        choice = product.choose(line.quantity, terms=terms, partly=partly)
         if choice is None or choice.quantity < line.quantity:
             shortages.append(product.shortage(line, available=found[line.sku]))
         if choice is not None:

@@ -41,7 +41,8 @@ class Stock(Protocol):
         """Write all that the tallies count; batches are touched last, in reference order.
 
         Raises:
-            StaleDecision: A batch has too few units left, or an order exists by now.
+            StaleDecision: A batch has too few units left or another eta than was seen, or a new
+                batch or order exists by now.
         """
 
 

@@ -100,8 +100,16 @@ class Product:
     def allocate(
         self, line: OrderLine, tally: Tally, *, cause: Cause, partly: bool = False
     ) -> bool:
-        """Give `line` what it lacks; false, and nothing done, where that cannot be had."""
-        choice = self.choose(line.outstanding, terms=line.terms, partly=partly)
+        """Give `line` what it lacks; false, and nothing done, where that cannot be had.
+
+        A line that has a part, but may not be split, grows on its batch or moves whole.
+        """
+        if line.allocations and not line.terms.may_split:
+            choice = self._choose_to_grow(line)
+            if choice and choice.quantity == line.quantity:
+                self.take_back(line, tally, cause=cause)
+        else:
+            choice = self.choose(line.outstanding, terms=line.terms, partly=partly)
         if choice is None:
             return False
         self.give(line, choice, tally, cause=cause)
@@ -202,14 +210,24 @@ class Product:
 
         One who cannot be served whole does not hold up those behind.
         """
-        for line in sorted(waiting, key=lambda line: line.turn):
-            if not self.available:
-                return
-            if line.state is LineState.BACKORDERED:
-                before = line.promise if line.allocations else None
-                had = bool(line.allocations)
-                if self.allocate(line, tally, cause=Cause.BACKORDER_SERVED, partly=True) and had:
-                    _tell_promise(line, before, tally)
+        queue = sorted(waiting, key=lambda line: line.turn)
+        freed = True
+        while freed:
+            # A line that moves whole frees units, which those before it may have waited for.
+            freed = False
+            for line in queue:
+                if not self.available:
+                    return
+                freed |= self._serve_next(line, tally)
+
+    def _serve_next(self, line: OrderLine, tally: Tally) -> bool:
+        """Serve `line` where it waits and can be; tell whether that freed other units."""
+        if line.state is not LineState.BACKORDERED:
+            return False
+        before, held = line.promise, set(line.allocations)
+        if self.allocate(line, tally, cause=Cause.BACKORDER_SERVED, partly=True) and held:
+            _tell_promise(line, before, tally)
+        return not held <= set(line.allocations)
 
     def add_batch(self, batch: Batch, tally: Tally) -> None:
         """Take a new batch on record."""
@@ -269,36 +287,30 @@ class Product:
 
         A line that may not be split grows on its batch or moves whole to another.
         """
-        growth = quantity - line.quantity
-        if growth <= 0:
-            line.quantity = quantity
-            self.take_back(
-                line, tally, cause=Cause.LINE_CHANGED, quantity=max(0, -line.outstanding)
-            )
-            if not line.outstanding:
-                line.state = LineState.ALLOCATED
+        before, had = line.promise, bool(line.allocations)
+        if quantity <= line.quantity:
+            self._shrink(line, quantity, tally)
         elif line.state is LineState.BACKORDERED:
             line.quantity = quantity
-            self.allocate(line, tally, cause=Cause.LINE_CHANGED)
         else:
             shortage = self._grow(line, quantity, tally)
             if shortage:
                 return shortage
         tally.touch(line)
+        if had:
+            _tell_promise(line, before, tally)
         self._changed(tally)
         return None
 
+    def _shrink(self, line: OrderLine, quantity: int, tally: Tally) -> None:
+        line.quantity = quantity
+        self.take_back(line, tally, cause=Cause.LINE_CHANGED, quantity=max(0, -line.outstanding))
+        if not line.outstanding:
+            line.state = LineState.ALLOCATED
+
     def _grow(self, line: OrderLine, quantity: int, tally: Tally) -> Shortage | None:
-        before = line.promise
-        old, line.quantity = line.quantity, quantity
-        state = line.state
-        found = self._grow_in_place(line, tally) or (
-            self.allocate(line, tally, cause=Cause.LINE_CHANGED)
-            if line.terms.may_split
-            else self._move_whole(line, tally)
-        )
-        if found:
-            _tell_promise(line, before, tally)
+        before, line.quantity = line.quantity, quantity
+        if self.allocate(line, tally, cause=Cause.LINE_CHANGED):
             return None
         match line.terms.policy:
             case Policy.BACKORDER:
@@ -310,24 +322,16 @@ class Product:
                 return None
             case Policy.PARTIAL | Policy.ALL_OR_NOTHING:
                 shortage = self.shortage(line, available=self.available)
-                line.quantity, line.state = old, state
+                line.quantity = before
                 return shortage
 
-    def _grow_in_place(self, line: OrderLine, tally: Tally) -> bool:
-        for reference in line.allocations:
-            batch = self.batches[reference]
-            if batch.can_allocate(line.outstanding):
-                here = Product(sku=self.sku, batches={reference: batch})
-                return here.allocate(line, tally, cause=Cause.LINE_CHANGED)
-        return False
-
-    def _move_whole(self, line: OrderLine, tally: Tally) -> bool:
-        choice = self.choose(line.quantity, terms=line.terms)
-        if choice is None:
-            return False
-        self.take_back(line, tally, cause=Cause.LINE_CHANGED)
-        self.give(line, choice, tally, cause=Cause.LINE_CHANGED)
-        return True
+    def _choose_to_grow(self, line: OrderLine) -> Choice | None:
+        [reference] = line.allocations
+        batch = self.batches[reference]
+        if not batch.can_allocate(line.outstanding):
+            return self.choose(line.quantity, terms=line.terms)
+        ranking = ((reference, batch.available, batch.eta),)
+        return Choice(picks=((batch, line.outstanding),), ranking=ranking)
 
     def _changed(self, tally: Tally) -> None:
         if self.sku not in tally.versions:

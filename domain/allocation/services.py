@@ -1,7 +1,7 @@
 """What happens for each command of allocation; a handler takes a batch of one kind."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from domain.allocation.batches import Batch
@@ -26,7 +26,7 @@ from domain.allocation.errors import (
     QuantityTooLow,
 )
 from domain.allocation.events import BatchCreated, OrderCancelled
-from domain.allocation.orders import LineState, Order, OrderLine, OrderState, Terms
+from domain.allocation.orders import Allocation, LineState, Order, OrderLine, OrderState, Terms
 from domain.allocation.policies import place, refusal
 from domain.allocation.ports import AllocationWork
 from domain.allocation.products import Product
@@ -35,21 +35,29 @@ from domain.errors import DomainError, StaleDecision
 from domain.jobs.model import C, Request
 from domain.jobs.outcomes import Json, Outcome, Rejected, Succeeded
 
+Known = Mapping[str, Collection[str]]
+"""SKUs by id, of the batches or orders that existed before their products were locked.
+
+What comes into being later is not held, so for this transaction it does not exist."""
+
 
 def create_batches(
     requests: Sequence[Request[CreateBatch]], work: AllocationWork
 ) -> Sequence[Outcome]:
     """Put batches on record; those who wait for their products are served at once."""
-    skus = {request.command.sku for request in requests}
-    work.stock.introduce(skus)
-    known = work.stock.skus_of({request.command.reference for request in requests})
-    products = work.stock.hold(skus | set(known.values()), batches=True)
+    skus = work.stock.skus_of({request.command.reference for request in requests})
+    new: dict[str, str] = {}
+    for request in requests:
+        if request.command.reference not in skus:
+            new.setdefault(request.command.reference, request.command.sku)
+    work.stock.introduce(set(new.values()))
+    products = work.stock.hold({*skus.values(), *new.values()}, batches=True)
     batches = {
         reference: batch
         for product in products.values()
         for reference, batch in product.batches.items()
     }
-    waiting = work.stock.waiting(skus)
+    waiting = work.stock.waiting(set(new.values()))
     tallies = [Tally(job_id=request.job_id) for request in requests]
     outcomes = [
         _create_batch(request.command, batches, products, waiting, tally)
@@ -71,14 +79,15 @@ def allocate_orders(
     order_ids = {request.command.order_id for request in requests}
     known = work.stock.orders(order_ids)
     held = {line.sku for order in known.values() for line in order.lines}
-    if work.locks_first:
+    if known or work.locks_first:
+        # All at once: to lock more products beside those held could deadlock.
         held |= skus
-    decision = _decide(requests, work, order_ids if known else (), skus=skus, held=held)
+    decision = _decide(requests, work, known, skus=skus, held=held)
+    if decision.short and not held:
+        held = decision.short
+        decision = _decide(requests, work, known, skus=skus, held=held)
     if not decision.short <= held:
-        held |= decision.short
-        decision = _decide(requests, work, order_ids if known else (), skus=skus, held=held)
-        if not decision.short <= held:
-            raise StaleDecision(f"short of {sorted(decision.short - held)} too")
+        raise StaleDecision(f"short of {sorted(decision.short - held)} too")
     _write(decision.tallies, work)
     return decision.outcomes
 
@@ -87,35 +96,35 @@ def change_batch_quantities(
     requests: Sequence[Request[ChangeBatchQuantity]], work: AllocationWork
 ) -> Sequence[Outcome]:
     """Set what batches hold: a cut moves lines or lets them wait, an increase serves them."""
-    return _one_by_one(requests, work, _skus_of_batches, _change_batch_quantity)
+    return _one_by_one(requests, work, _find_batches, _change_batch_quantity)
 
 
 def change_batch_etas(
     requests: Sequence[Request[ChangeBatchEta]], work: AllocationWork
 ) -> Sequence[Outcome]:
     """Set when batches arrive, and tell the lines whose promise moves."""
-    return _one_by_one(requests, work, _skus_of_batches, _change_batch_eta)
+    return _one_by_one(requests, work, _find_batches, _change_batch_eta)
 
 
 def change_line_quantities(
     requests: Sequence[Request[ChangeLineQuantity]], work: AllocationWork
 ) -> Sequence[Outcome]:
     """Set what lines want: a surplus goes to those who wait, more is found or refused."""
-    return _one_by_one(requests, work, _skus_of_orders, _change_line_quantity)
+    return _one_by_one(requests, work, _find_orders, _change_line_quantity)
 
 
 def deallocate_lines(
     requests: Sequence[Request[DeallocateLine]], work: AllocationWork
 ) -> Sequence[Outcome]:
     """Take lines out of their orders; what they held goes to those who wait."""
-    return _one_by_one(requests, work, _skus_of_orders, _deallocate_line)
+    return _one_by_one(requests, work, _find_orders, _deallocate_line)
 
 
 def cancel_orders(
     requests: Sequence[Request[CancelOrder]], work: AllocationWork
 ) -> Sequence[Outcome]:
     """Cancel orders; what they held goes to those who wait."""
-    return _one_by_one(requests, work, _skus_of_orders, _cancel_order)
+    return _one_by_one(requests, work, _find_orders, _cancel_order)
 
 
 def _create_batch(
@@ -176,7 +185,7 @@ def _decide(
 ) -> _Decision:
     products = work.stock.hold(held, batches=work.locks_first) if held else {}
     products |= work.stock.glance(skus - held)
-    # Read again where there are any: their lines may only be trusted under their locks.
+    # Read again, those alone whose products are held: lines are to be trusted under locks only.
     orders = work.stock.orders(known_ids) if known_ids else {}
     decision = _Decision(outcomes=[], tallies=[], short=set())
     for request in requests:
@@ -200,9 +209,9 @@ def _allocate_order(
         return Rejected(error=OrderConflict.of(command.order_id))
     if order and order.state is not OrderState.REJECTED:
         return Succeeded(result=describe(order))
-    unknown = [line.sku for line in command.lines if line.sku not in products]
+    unknown = {line.sku: None for line in command.lines if line.sku not in products}
     if unknown:
-        return Rejected(error=InvalidSku.of(unknown))
+        return Rejected(error=InvalidSku.of(list(unknown)))
     attempt = Tally(job_id=tally.job_id)
     placed = _ordered(command, order)
     shortages = place(placed, products, attempt)
@@ -230,6 +239,8 @@ def _ordered(command: AllocateOrder, order: Order | None) -> Order:
             priority=command.priority,
         )
     )
+    stored = order.lines if order else ()
+    cancelled = {line.line_id for line in stored if line.state is LineState.CANCELLED}
     return Order(
         order_id=command.order_id,
         terms=terms,
@@ -241,6 +252,7 @@ def _ordered(command: AllocateOrder, order: Order | None) -> Order:
                 sku=line.sku,
                 quantity=line.quantity,
                 terms=terms,
+                state=LineState.CANCELLED if line.line_id in cancelled else LineState.PENDING,
             )
             for line in command.lines
         ],
@@ -248,9 +260,9 @@ def _ordered(command: AllocateOrder, order: Order | None) -> Order:
 
 
 def _change_batch_quantity(
-    command: ChangeBatchQuantity, work: AllocationWork, tally: Tally
+    command: ChangeBatchQuantity, known: Known, work: AllocationWork, tally: Tally
 ) -> Json:
-    product, batch = _batch(command.reference, work)
+    product, batch = _batch(command.reference, known, work)
     if command.quantity < batch.allocated and not command.displace:
         raise QuantityTooLow.of(
             batch.reference, quantity=command.quantity, allocated=batch.allocated
@@ -267,15 +279,19 @@ def _change_batch_quantity(
     }
 
 
-def _change_batch_eta(command: ChangeBatchEta, work: AllocationWork, tally: Tally) -> Json:
-    product, batch = _batch(command.reference, work)
+def _change_batch_eta(
+    command: ChangeBatchEta, known: Known, work: AllocationWork, tally: Tally
+) -> Json:
+    product, batch = _batch(command.reference, known, work)
     if command.eta != batch.eta:
         product.change_eta(batch, command.eta, work.stock.holders(batch.reference), tally)
     return {"reference": batch.reference, "sku": batch.sku, "eta": _day(batch.eta)}
 
 
-def _change_line_quantity(command: ChangeLineQuantity, work: AllocationWork, tally: Tally) -> Json:
-    order, line = _line(command.order_id, command.line_id, work)
+def _change_line_quantity(
+    command: ChangeLineQuantity, known: Known, work: AllocationWork, tally: Tally
+) -> Json:
+    order, line = _line(command.order_id, command.line_id, known, work)
     if not line.is_open:
         raise LineClosed.of(line.order_id, line.line_id, line.state)
     if command.quantity != line.quantity:
@@ -284,21 +300,23 @@ def _change_line_quantity(command: ChangeLineQuantity, work: AllocationWork, tal
         if shortage:
             raise OutOfStock.of(order.order_id, [shortage])
         _serve_waiting(product, work, tally)
-    return describe(order)
+    return _describe_changed(order, tally)
 
 
-def _deallocate_line(command: DeallocateLine, work: AllocationWork, tally: Tally) -> Json:
-    order, line = _line(command.order_id, command.line_id, work)
+def _deallocate_line(
+    command: DeallocateLine, known: Known, work: AllocationWork, tally: Tally
+) -> Json:
+    order, line = _line(command.order_id, command.line_id, known, work)
     _withdraw([line], work, tally, cause=Cause.LINE_DEALLOCATED)
-    return describe(order)
+    return _describe_changed(order, tally)
 
 
-def _cancel_order(command: CancelOrder, work: AllocationWork, tally: Tally) -> Json:
-    order = _order(command.order_id, work)
+def _cancel_order(command: CancelOrder, known: Known, work: AllocationWork, tally: Tally) -> Json:
+    order = _order(command.order_id, known, work)
     if order.state is not OrderState.CANCELLED:
         _withdraw(order.lines, work, tally, cause=Cause.ORDER_CANCELLED)
         tally.events.append(OrderCancelled(order_id=order.order_id))
-    return describe(order)
+    return _describe_changed(order, tally)
 
 
 def _withdraw(
@@ -321,22 +339,20 @@ def _serve_waiting(product: Product, work: AllocationWork, tally: Tally) -> None
         product.serve((stored | changed).values(), tally)
 
 
-Change = Callable[[C, AllocationWork, Tally], Json]
-
-
 def _one_by_one(
     requests: Sequence[Request[C]],
     work: AllocationWork,
-    find_skus: Callable[[Sequence[C], AllocationWork], set[str]],
-    change: Change[C],
+    find: Callable[[Sequence[C], AllocationWork], Known],
+    change: Callable[[C, Known, AllocationWork, Tally], Json],
 ) -> list[Outcome]:
+    known = find([request.command for request in requests], work)
     # All locks at once and first, so that a batch of commands cannot deadlock with another.
-    work.stock.hold(find_skus([request.command for request in requests], work), batches=True)
+    work.stock.hold({sku for skus in known.values() for sku in skus}, batches=True)
     outcomes: list[Outcome] = []
     for request in requests:
         tally = Tally(job_id=request.job_id)
         try:
-            result = change(request.command, work, tally)
+            result = change(request.command, known, work, tally)
         except DomainError as error:
             outcomes.append(Rejected(error=error))
         else:
@@ -345,36 +361,37 @@ def _one_by_one(
     return outcomes
 
 
-def _skus_of_batches(
+def _find_batches(
     commands: Sequence[ChangeBatchQuantity | ChangeBatchEta], work: AllocationWork
-) -> set[str]:
-    return set(work.stock.skus_of({command.reference for command in commands}).values())
+) -> Known:
+    skus = work.stock.skus_of({command.reference for command in commands})
+    return {reference: {sku} for reference, sku in skus.items()}
 
 
-def _skus_of_orders(
+def _find_orders(
     commands: Sequence[ChangeLineQuantity | DeallocateLine | CancelOrder], work: AllocationWork
-) -> set[str]:
+) -> Known:
     orders = work.stock.orders({command.order_id for command in commands})
-    return {line.sku for order in orders.values() for line in order.lines}
+    return {order_id: {line.sku for line in order.lines} for order_id, order in orders.items()}
 
 
-def _batch(reference: str, work: AllocationWork) -> tuple[Product, Batch]:
-    sku = work.stock.skus_of([reference]).get(reference)
-    if sku is None:
+def _batch(reference: str, known: Known, work: AllocationWork) -> tuple[Product, Batch]:
+    if reference not in known:
         raise BatchNotFound.of(reference)
-    product = work.stock.hold([sku], batches=True)[sku]
+    [product] = work.stock.hold(known[reference], batches=True).values()
     return product, product.batches[reference]
 
 
-def _order(order_id: str, work: AllocationWork) -> Order:
-    order = work.stock.orders([order_id]).get(order_id)
-    if order is None:
+def _order(order_id: str, known: Known, work: AllocationWork) -> Order:
+    if order_id not in known:
         raise OrderNotFound.of(order_id)
-    return order
+    return work.stock.orders([order_id])[order_id]
 
 
-def _line(order_id: str, line_id: str, work: AllocationWork) -> tuple[Order, OrderLine]:
-    order = _order(order_id, work)
+def _line(
+    order_id: str, line_id: str, known: Known, work: AllocationWork
+) -> tuple[Order, OrderLine]:
+    order = _order(order_id, known, work)
     line = order.line(line_id)
     if line is None:
         raise LineNotFound.of(order_id, line_id)
@@ -405,12 +422,26 @@ def describe(order: Order) -> Json:
                         "quantity": allocation.quantity,
                         "eta": _day(allocation.eta),
                     }
-                    for allocation in line.allocations.values()
+                    for allocation in sorted(line.allocations.values(), key=_arrival)
                 ],
             }
             for line in order.lines
         ],
     }
+
+
+def _describe_changed(order: Order, tally: Tally) -> Json:
+    # A line of this order may have got what another gave up.
+    lines = [tally.lines.get(line.identity, line) for line in order.lines]
+    return describe(replace(order, lines=lines))
+
+
+def _arrival(allocation: Allocation) -> tuple[bool, date, str]:
+    return (
+        allocation.eta is not None,
+        allocation.eta or date.min,
+        allocation.batch_reference,
+    )
 
 
 def _day(day: date | None) -> str | None:
