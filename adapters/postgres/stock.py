@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from adapters.postgres import stock_sql as sql
 from adapters.postgres.rows import as_rows
 from domain.allocation.batches import Batch
 from domain.allocation.commands import Policy
@@ -15,125 +16,6 @@ from domain.allocation.products import Product
 from domain.allocation.strategies import Strategy
 from domain.allocation.tally import Counter, StockMovement, Tally
 from domain.errors import StaleDecision
-
-_GLANCE = """
-SELECT product.sku, product.version, reference, purchased, allocated, eta, fingerprint
-FROM product LEFT JOIN batch ON batch.sku = product.sku AND allocated < purchased
-WHERE product.sku = ANY(%(skus)s)"""
-
-_LOCK_PRODUCTS = """
-SELECT sku, version FROM product WHERE sku = ANY(%(skus)s) ORDER BY sku FOR NO KEY UPDATE"""
-
-_BATCHES = """
-SELECT reference, sku, purchased, allocated, eta, fingerprint
-FROM batch WHERE sku = ANY(%(skus)s) ORDER BY reference"""
-
-_ORDERS = """
-SELECT order_id, policy, may_split, strategy, priority, sequence, fingerprint
-FROM sales_order WHERE order_id = ANY(%(ids)s)"""
-
-_LINES = """
-SELECT line.order_id, line_id, line.sku, line.quantity, state,
-       policy, may_split, strategy, priority, sequence
-FROM order_line AS line JOIN sales_order USING (order_id)"""
-
-_ALLOCATIONS = """
-SELECT allocation.order_id, line_id, batch_reference, quantity, eta, strategy, ranking
-FROM allocation JOIN batch ON batch.reference = batch_reference
-JOIN unnest(%(order_ids)s::text[], %(line_ids)s::text[]) AS wanted (order_id, line_id)
-     USING (order_id, line_id)
-ORDER BY order_id, line_id, batch_reference"""
-
-# Numbered as they come, written by id: two batches of the same orders must not deadlock.
-_NEW_ORDERS = """
-WITH placed AS MATERIALIZED (
-    SELECT *, nextval('sales_order_sequence_seq') AS sequence
-    FROM json_to_recordset(%(rows)s::json)
-        AS placed (order_id text, policy text, may_split boolean, strategy text,
-                   priority smallint, fingerprint text, job_id text)
-)
-INSERT INTO sales_order
-    (order_id, policy, may_split, strategy, priority, fingerprint, job_id, sequence)
-SELECT * FROM placed ORDER BY order_id
-ON CONFLICT (order_id) DO NOTHING"""
-
-_NEW_LINES = """
-INSERT INTO order_line (order_id, line_id, position, sku, quantity, state)
-SELECT * FROM json_to_recordset(%(rows)s::json)
-    AS placed (order_id text, line_id text, position smallint, sku text, quantity integer,
-               state text)"""
-
-_CHANGED_LINES = """
-UPDATE order_line AS line SET quantity = changed.quantity, state = changed.state
-FROM json_to_recordset(%(rows)s::json)
-    AS changed (order_id text, line_id text, quantity integer, state text)
-WHERE line.order_id = changed.order_id AND line.line_id = changed.line_id"""
-
-_RELEASE = """
-DELETE FROM allocation
-USING json_to_recordset(%(rows)s::json)
-    AS released (order_id text, line_id text, batch_reference text)
-WHERE allocation.order_id = released.order_id AND allocation.line_id = released.line_id
-  AND allocation.batch_reference = released.batch_reference"""
-
-_ALLOCATE = """
-INSERT INTO allocation
-    (order_id, line_id, batch_reference, quantity, strategy, ranking, job_id)
-SELECT * FROM json_to_recordset(%(rows)s::json)
-    AS held (order_id text, line_id text, batch_reference text, quantity integer, strategy text,
-             ranking jsonb, job_id text)
-ON CONFLICT (order_id, line_id, batch_reference) DO UPDATE SET
-    quantity = excluded.quantity, strategy = excluded.strategy, ranking = excluded.ranking,
-    job_id = excluded.job_id, allocated_at = now()"""
-
-_VERSIONS = """
-UPDATE product SET version = changed.version
-FROM json_to_recordset(%(rows)s::json) AS changed (sku text, version bigint)
-WHERE product.sku = changed.sku"""
-
-# Counters start at 0: the movements of the same transaction bring them to what they are.
-_SET_BATCHES = """
-INSERT INTO batch (reference, sku, purchased, eta, fingerprint)
-SELECT reference, sku, 0, eta, fingerprint FROM json_to_recordset(%(rows)s::json)
-    AS batch (reference text, sku text, eta date, fingerprint text)
-ORDER BY reference
-ON CONFLICT (reference) DO UPDATE SET eta = excluded.eta
-WHERE batch.fingerprint = excluded.fingerprint"""
-
-_MOVE = """
-WITH change AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(%(changes)s::json)
-        AS change (reference text, purchased integer, allocated integer, glanced boolean, eta date)
-), locked AS MATERIALIZED (
-    SELECT reference FROM batch WHERE reference = ANY(%(references)s)
-    ORDER BY reference FOR NO KEY UPDATE
-), moved AS (
-    UPDATE batch SET
-        purchased = batch.purchased + change.purchased,
-        allocated = batch.allocated + change.allocated
-    FROM locked JOIN change USING (reference)
-    WHERE batch.reference = change.reference
-      AND batch.allocated + change.allocated
-          BETWEEN 0 AND batch.purchased + change.purchased
-      -- A promise must not be made of a day that moved meanwhile: its line would never hear.
-      AND (NOT change.glanced OR batch.eta IS NOT DISTINCT FROM change.eta)
-    RETURNING batch.reference, batch.purchased - change.purchased AS purchased,
-              batch.allocated - change.allocated AS allocated
-), written AS (
-    INSERT INTO stock_movement (job_id, cause, sku, batch_reference, counter, before, after,
-                                order_id, line_id)
-    SELECT job_id, cause, sku, batch_reference, counter,
-           CASE counter WHEN 'purchased' THEN purchased ELSE allocated END + already,
-           CASE counter WHEN 'purchased' THEN purchased ELSE allocated END + already + change,
-           order_id, line_id
-    FROM json_to_recordset(%(movements)s::json)
-        AS movement (job_id text, cause text, sku text, batch_reference text, counter text,
-                     already integer, change integer, order_id text, line_id text,
-                     place integer)
-    JOIN moved ON moved.reference = batch_reference
-    ORDER BY place
-)
-SELECT count(*) FROM moved"""
 
 
 class PostgresStock:
@@ -148,7 +30,7 @@ class PostgresStock:
 
     def glance(self, skus: Collection[str]) -> dict[str, Product]:
         products: dict[str, Product] = {}
-        for row in self._read(_GLANCE, skus=list(skus)):
+        for row in self._read(sql.GLANCE, skus=list(skus)):
             product = products.setdefault(row.sku, Product(sku=row.sku, version=row.version))
             if row.reference is not None:
                 product.batches[row.reference] = _batch(row)
@@ -159,10 +41,10 @@ class PostgresStock:
     def hold(self, skus: Collection[str], *, batches: bool) -> dict[str, Product]:
         products = {
             row.sku: Product(sku=row.sku, version=row.version)
-            for row in self._read(_LOCK_PRODUCTS, skus=list(skus))
+            for row in self._read(sql.LOCK_PRODUCTS, skus=list(skus))
         }
         lock = " FOR NO KEY UPDATE" if batches else ""
-        for row in self._read(_BATCHES + lock, skus=list(products)):
+        for row in self._read(sql.BATCHES + lock, skus=list(products)):
             products[row.sku].batches[row.reference] = _batch(row)
             self._glanced.pop(row.reference, None)
         self._reached("stock.held")
@@ -187,7 +69,7 @@ class PostgresStock:
             row.order_id: Order(
                 order_id=row.order_id, terms=_terms(row), fingerprint=row.fingerprint, lines=[]
             )
-            for row in self._read(_ORDERS, ids=list(order_ids))
+            for row in self._read(sql.ORDERS, ids=list(order_ids))
         }
         if orders:
             where = " WHERE order_id = ANY(%(ids)s) ORDER BY order_id, position"
@@ -206,6 +88,11 @@ class PostgresStock:
             " AND allocation.line_id = line.line_id AND batch_reference = %(reference)s)",
             reference=reference,
         )
+
+    def complete(self, order_ids: Collection[str]) -> list[str]:
+        wanted = list(order_ids)
+        self._read(sql.LOCK_ORDERS, ids=wanted)
+        return [row.order_id for row in self._read(sql.COMPLETE, ids=wanted)]
 
     def save(self, tallies: Iterable[Tally]) -> None:
         tallies = list(tallies)
@@ -262,7 +149,7 @@ class PostgresStock:
         ]
         self._reached("stock.before_move")
         moved = self._connection.exec_driver_sql(
-            _MOVE,
+            sql.MOVE,
             {
                 "references": references,
                 "changes": as_rows(changes),
@@ -289,11 +176,11 @@ class PostgresStock:
                 terms=_terms(row),
                 state=LineState(row.state),
             )
-            for row in self._read(_LINES + where, **parameters)
+            for row in self._read(sql.LINES + where, **parameters)
         }
         if lines:
             held = self._read(
-                _ALLOCATIONS,
+                sql.ALLOCATIONS,
                 order_ids=[order_id for order_id, _ in lines],
                 line_ids=[line_id for _, line_id in lines],
             )
@@ -304,12 +191,12 @@ class PostgresStock:
 
     def _save_versions(self, versions: Mapping[str, int]) -> None:
         self._write_rows(
-            _VERSIONS, [{"sku": sku, "version": version} for sku, version in versions.items()]
+            sql.VERSIONS, [{"sku": sku, "version": version} for sku, version in versions.items()]
         )
 
     def _save_batches(self, batches: Mapping[str, Batch]) -> None:
         written = self._write_rows(
-            _SET_BATCHES,
+            sql.SET_BATCHES,
             [
                 {
                     "reference": batch.reference,
@@ -327,7 +214,7 @@ class PostgresStock:
         self, placed: Sequence[tuple[str, Order]], lines: Mapping[tuple[str, str], OrderLine]
     ) -> None:
         written = self._write_rows(
-            _NEW_ORDERS,
+            sql.NEW_ORDERS,
             [
                 {
                     "order_id": order.order_id,
@@ -344,7 +231,7 @@ class PostgresStock:
         if written != len(placed):
             raise StaleDecision(f"{len(placed) - written} orders were placed meanwhile")
         self._write_rows(
-            _NEW_LINES,
+            sql.NEW_LINES,
             [
                 # A refused order may be decided again later in the same batch of jobs.
                 _line_row(lines.get(line.identity, line)) | {"position": position, "sku": line.sku}
@@ -354,7 +241,7 @@ class PostgresStock:
         )
 
     def _change_lines(self, lines: Sequence[OrderLine]) -> None:
-        self._write_rows(_CHANGED_LINES, [_line_row(line) for line in lines])
+        self._write_rows(sql.CHANGED_LINES, [_line_row(line) for line in lines])
 
     def _save_allocations(
         self, tallies: Sequence[Tally], lines: Mapping[tuple[str, str], OrderLine]
@@ -385,8 +272,8 @@ class PostgresStock:
                     "job_id": job_id,
                 }
                 held.append(row)
-        self._write_rows(_RELEASE, released)
-        self._write_rows(_ALLOCATE, held)
+        self._write_rows(sql.RELEASE, released)
+        self._write_rows(sql.ALLOCATE, held)
 
     def _write_rows(self, statement: str, rows: Sequence[Mapping[str, object]]) -> int:
         if not rows:

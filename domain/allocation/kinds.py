@@ -1,6 +1,6 @@
 """The job kinds of allocation."""
 
-from domain.allocation import commands, services
+from domain.allocation import commands, placing, services
 from domain.jobs.kinds import JobKind
 
 QUEUE = "allocation"
@@ -13,7 +13,7 @@ KINDS = (
         queue=QUEUE,
     ),
     JobKind(command=commands.ChangeBatchEta, handler=services.change_batch_etas, queue=QUEUE),
-    JobKind(command=commands.AllocateOrder, handler=services.allocate_orders, queue=QUEUE),
+    JobKind(command=commands.AllocateOrder, handler=placing.allocate_orders, queue=QUEUE),
     JobKind(
         command=commands.ChangeLineQuantity,
         handler=services.change_line_quantities,

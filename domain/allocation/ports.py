@@ -37,6 +37,12 @@ class Stock(Protocol):
     def holders(self, reference: str) -> list[OrderLine]:
         """Read the lines that hold units of this batch."""
 
+    def complete(self, order_ids: Collection[str]) -> list[str]:
+        """Lock these orders in order of id; return those that have all their lines ask for.
+
+        Who completes an order is the last to lock it, so of several exactly one is told.
+        """
+
     def save(self, tallies: Iterable[Tally]) -> None:
         """Write all that the tallies count; batches are touched last, in reference order.
 

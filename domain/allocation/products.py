@@ -129,7 +129,7 @@ class Product:
             )
             self._move(tally, cause, batch, Counter.ALLOCATED, quantity, line=line)
         if not line.outstanding:
-            line.state = LineState.ALLOCATED
+            _settle(line, LineState.ALLOCATED, tally)
         elif line.state is not LineState.BACKORDERED:
             line.state = LineState.PARTIALLY_ALLOCATED
         tally.touch(line)
@@ -279,7 +279,7 @@ class Product:
     def withdraw(self, line: OrderLine, tally: Tally, *, cause: Cause) -> None:
         """Release all that `line` holds; it waits no longer."""
         self.take_back(line, tally, cause=cause)
-        line.state = LineState.CANCELLED
+        _settle(line, LineState.CANCELLED, tally)
         self._changed(tally)
 
     def resize(self, line: OrderLine, quantity: int, tally: Tally) -> Shortage | None:
@@ -306,7 +306,7 @@ class Product:
         line.quantity = quantity
         self.take_back(line, tally, cause=Cause.LINE_CHANGED, quantity=max(0, -line.outstanding))
         if not line.outstanding:
-            line.state = LineState.ALLOCATED
+            _settle(line, LineState.ALLOCATED, tally)
 
     def _grow(self, line: OrderLine, quantity: int, tally: Tally) -> Shortage | None:
         before, line.quantity = line.quantity, quantity
@@ -360,6 +360,13 @@ class Product:
                     line_id=line.line_id if line else None,
                 )
             )
+
+
+def _settle(line: OrderLine, state: LineState, tally: Tally) -> None:
+    """Set the state of a line that lacks nothing now; its order may be complete by that."""
+    if line.state in (LineState.BACKORDERED, LineState.PARTIALLY_ALLOCATED):
+        tally.settled.add(line.order_id)
+    line.state = state
 
 
 def _displacement(line: OrderLine) -> tuple[int, int, str, str]:

@@ -1,12 +1,10 @@
 """What happens for each command of allocation; a handler takes a batch of one kind."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date
+from collections.abc import Callable, Collection, Mapping, Sequence
 
+from domain.allocation.answers import day, describe_changed
 from domain.allocation.batches import Batch
 from domain.allocation.commands import (
-    AllocateOrder,
     CancelOrder,
     ChangeBatchEta,
     ChangeBatchQuantity,
@@ -17,21 +15,19 @@ from domain.allocation.commands import (
 from domain.allocation.errors import (
     BatchConflict,
     BatchNotFound,
-    InvalidSku,
     LineClosed,
     LineNotFound,
-    OrderConflict,
     OrderNotFound,
     OutOfStock,
     QuantityTooLow,
 )
 from domain.allocation.events import BatchCreated, OrderCancelled
-from domain.allocation.orders import Allocation, LineState, Order, OrderLine, OrderState, Terms
-from domain.allocation.policies import place, refusal
+from domain.allocation.orders import LineState, Order, OrderLine, OrderState
 from domain.allocation.ports import AllocationWork
 from domain.allocation.products import Product
+from domain.allocation.recording import announce_complete, write
 from domain.allocation.tally import Cause, Tally
-from domain.errors import DomainError, StaleDecision
+from domain.errors import DomainError
 from domain.jobs.model import C, Request
 from domain.jobs.outcomes import Json, Outcome, Rejected, Succeeded
 
@@ -63,33 +59,9 @@ def create_batches(
         _create_batch(request.command, batches, products, waiting, tally)
         for request, tally in zip(requests, tallies, strict=True)
     ]
-    _write(tallies, work)
+    write(tallies, work)
+    announce_complete(tallies, work)
     return outcomes
-
-
-def allocate_orders(
-    requests: Sequence[Request[AllocateOrder]], work: AllocationWork
-) -> Sequence[Outcome]:
-    """Find stock for orders, as if one came after the other.
-
-    Stock is read without locks and taken with a guard. A refusal or a backorder is decided
-    a second time under its products' locks: stock that arrives meanwhile is never missed.
-    """
-    skus = {line.sku for request in requests for line in request.command.lines}
-    order_ids = {request.command.order_id for request in requests}
-    known = work.stock.orders(order_ids)
-    held = {line.sku for order in known.values() for line in order.lines}
-    if known or work.locks_first:
-        # All at once: to lock more products beside those held could deadlock.
-        held |= skus
-    decision = _decide(requests, work, known, skus=skus, held=held)
-    if decision.short and not held:
-        held = decision.short
-        decision = _decide(requests, work, known, skus=skus, held=held)
-    if not decision.short <= held:
-        raise StaleDecision(f"short of {sorted(decision.short - held)} too")
-    _write(decision.tallies, work)
-    return decision.outcomes
 
 
 def change_batch_quantities(
@@ -162,100 +134,8 @@ def _create_batch(
             "reference": command.reference,
             "sku": command.sku,
             "quantity": command.quantity,
-            "eta": _day(command.eta),
+            "eta": day(command.eta),
         }
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Decision:
-    outcomes: list[Outcome]
-    tallies: list[Tally]
-    short: set[str]
-    """SKUs that some order found too little of."""
-
-
-def _decide(
-    requests: Sequence[Request[AllocateOrder]],
-    work: AllocationWork,
-    known_ids: Collection[str],
-    *,
-    skus: set[str],
-    held: set[str],
-) -> _Decision:
-    products = work.stock.hold(held, batches=work.locks_first) if held else {}
-    products |= work.stock.glance(skus - held)
-    # Read again, those alone whose products are held: lines are to be trusted under locks only.
-    orders = work.stock.orders(known_ids) if known_ids else {}
-    decision = _Decision(outcomes=[], tallies=[], short=set())
-    for request in requests:
-        tally = Tally(job_id=request.job_id)
-        decision.outcomes.append(
-            _allocate_order(request.command, orders, products, tally, decision.short)
-        )
-        decision.tallies.append(tally)
-    return decision
-
-
-def _allocate_order(
-    command: AllocateOrder,
-    orders: dict[str, Order],
-    products: Mapping[str, Product],
-    tally: Tally,
-    short: set[str],
-) -> Outcome:
-    order = orders.get(command.order_id)
-    if order and order.fingerprint != command.fingerprint():
-        return Rejected(error=OrderConflict.of(command.order_id))
-    if order and order.state is not OrderState.REJECTED:
-        return Succeeded(result=describe(order))
-    unknown = {line.sku: None for line in command.lines if line.sku not in products}
-    if unknown:
-        return Rejected(error=InvalidSku.of(list(unknown)))
-    attempt = Tally(job_id=tally.job_id)
-    placed = _ordered(command, order)
-    shortages = place(placed, products, attempt)
-    short.update(shortage.sku for shortage in shortages)
-    refused = refusal(placed, shortages)
-    if not (order and refused):
-        # A refused order that is refused again has changed nothing and tells nobody.
-        tally.absorb(attempt)
-    if not order:
-        tally.orders.append(placed)
-    orders[command.order_id] = placed
-    if refused:
-        return Rejected(error=refused)
-    return Succeeded(result=describe(placed))
-
-
-def _ordered(command: AllocateOrder, order: Order | None) -> Order:
-    terms = (
-        order.terms
-        if order
-        else Terms(
-            policy=command.policy,
-            may_split=command.may_split,
-            strategy=command.strategy,
-            priority=command.priority,
-        )
-    )
-    stored = order.lines if order else ()
-    cancelled = {line.line_id for line in stored if line.state is LineState.CANCELLED}
-    return Order(
-        order_id=command.order_id,
-        terms=terms,
-        fingerprint=command.fingerprint(),
-        lines=[
-            OrderLine(
-                order_id=command.order_id,
-                line_id=line.line_id,
-                sku=line.sku,
-                quantity=line.quantity,
-                terms=terms,
-                state=LineState.CANCELLED if line.line_id in cancelled else LineState.PENDING,
-            )
-            for line in command.lines
-        ],
     )
 
 
@@ -285,7 +165,7 @@ def _change_batch_eta(
     product, batch = _batch(command.reference, known, work)
     if command.eta != batch.eta:
         product.change_eta(batch, command.eta, work.stock.holders(batch.reference), tally)
-    return {"reference": batch.reference, "sku": batch.sku, "eta": _day(batch.eta)}
+    return {"reference": batch.reference, "sku": batch.sku, "eta": day(batch.eta)}
 
 
 def _change_line_quantity(
@@ -300,7 +180,7 @@ def _change_line_quantity(
         if shortage:
             raise OutOfStock.of(order.order_id, [shortage])
         _serve_waiting(product, work, tally)
-    return _describe_changed(order, tally)
+    return describe_changed(order, tally)
 
 
 def _deallocate_line(
@@ -308,7 +188,7 @@ def _deallocate_line(
 ) -> Json:
     order, line = _line(command.order_id, command.line_id, known, work)
     _withdraw([line], work, tally, cause=Cause.LINE_DEALLOCATED)
-    return _describe_changed(order, tally)
+    return describe_changed(order, tally)
 
 
 def _cancel_order(command: CancelOrder, known: Known, work: AllocationWork, tally: Tally) -> Json:
@@ -316,7 +196,7 @@ def _cancel_order(command: CancelOrder, known: Known, work: AllocationWork, tall
     if order.state is not OrderState.CANCELLED:
         _withdraw(order.lines, work, tally, cause=Cause.ORDER_CANCELLED)
         tally.events.append(OrderCancelled(order_id=order.order_id))
-    return _describe_changed(order, tally)
+    return describe_changed(order, tally)
 
 
 def _withdraw(
@@ -349,6 +229,7 @@ def _one_by_one(
     # All locks at once and first, so that a batch of commands cannot deadlock with another.
     work.stock.hold({sku for skus in known.values() for sku in skus}, batches=True)
     outcomes: list[Outcome] = []
+    tallies: list[Tally] = []
     for request in requests:
         tally = Tally(job_id=request.job_id)
         try:
@@ -356,8 +237,10 @@ def _one_by_one(
         except DomainError as error:
             outcomes.append(Rejected(error=error))
         else:
-            _write([tally], work)
+            write([tally], work)
+            tallies.append(tally)
             outcomes.append(Succeeded(result=result))
+    announce_complete(tallies, work)
     return outcomes
 
 
@@ -396,53 +279,3 @@ def _line(
     if line is None:
         raise LineNotFound.of(order_id, line_id)
     return order, line
-
-
-def _write(tallies: Iterable[Tally], work: AllocationWork) -> None:
-    changed = [tally for tally in tallies if not tally.is_empty]
-    work.stock.save(changed)
-    for tally in changed:
-        work.record(tally.job_id, tally.events)
-
-
-def describe(order: Order) -> Json:
-    """Return an order as jobs answer with it."""
-    return {
-        "order_id": order.order_id,
-        "state": order.state,
-        "lines": [
-            {
-                "line_id": line.line_id,
-                "sku": line.sku,
-                "quantity": line.quantity,
-                "state": line.state,
-                "batches": [
-                    {
-                        "reference": allocation.batch_reference,
-                        "quantity": allocation.quantity,
-                        "eta": _day(allocation.eta),
-                    }
-                    for allocation in sorted(line.allocations.values(), key=_arrival)
-                ],
-            }
-            for line in order.lines
-        ],
-    }
-
-
-def _describe_changed(order: Order, tally: Tally) -> Json:
-    # A line of this order may have got what another gave up.
-    lines = [tally.lines.get(line.identity, line) for line in order.lines]
-    return describe(replace(order, lines=lines))
-
-
-def _arrival(allocation: Allocation) -> tuple[bool, date, str]:
-    return (
-        allocation.eta is not None,
-        allocation.eta or date.min,
-        allocation.batch_reference,
-    )
-
-
-def _day(day: date | None) -> str | None:
-    return day.isoformat() if day else None

@@ -60,6 +60,9 @@ class Tally:
     lines: dict[tuple[str, str], OrderLine] = field(default_factory=dict)
     """Lines placed or changed, by identity."""
 
+    settled: set[str] = field(default_factory=set)
+    """Ids of orders a line of which lacked something and does not now."""
+
     @property
     def is_empty(self) -> bool:
         return not (self.movements or self.events or self.batches or self.orders or self.lines)
@@ -75,3 +78,4 @@ class Tally:
         self.batches |= other.batches
         self.versions |= other.versions
         self.lines |= other.lines
+        self.settled |= other.settled

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from domain.allocation.batches import Batch
-from domain.allocation.orders import Allocation, LineState, Order, OrderLine, Terms
+from domain.allocation.orders import Allocation, LineState, Order, OrderLine, OrderState, Terms
 from domain.allocation.products import Product
 from domain.allocation.tally import StockMovement, Tally
 from domain.errors import StaleDecision
@@ -83,6 +83,11 @@ class FakeStock:
             for order_id, line_id, batch in self._held
             if batch == reference
         ]
+
+    def complete(self, order_ids: Collection[str]) -> list[str]:
+        self._read("complete")
+        orders = self.orders(order_ids)
+        return sorted(i for i, order in orders.items() if order.state is OrderState.ALLOCATED)
 
     def save(self, tallies: Iterable[Tally]) -> None:
         self.calls.append("save")

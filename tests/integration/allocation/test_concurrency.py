@@ -376,6 +376,32 @@ class TestACancellation:
         assert {row.allocated for row in books.batches.values()} == {0}
         assert deadlocks(engine) == 0
 
+    def test_of_two_lines_by_two_batches_tells_once_that_the_order_is_complete(
+        self, engine: Engine
+    ) -> None:
+        def stage(number: int) -> Scene:
+            sku, chair = f"s{number}", f"t{number}"
+            return Scene(
+                before=[
+                    a_batch(f"b{number}", 1, sku=sku),
+                    a_batch(f"c{number}", 1, sku=chair),
+                    a_backorder(f"o{number}", (sku, 5), (chair, 5)),
+                ],
+                first=a_batch(f"d{number}", 5, sku=sku),
+                second=a_batch(f"e{number}", 5, sku=chair),
+            )
+
+        meetings = {f"order:o{m.number}" for m in every_interleaving(engine, stage)}
+
+        with engine.connect() as connection:
+            told = connection.exec_driver_sql(
+                "SELECT aggregate FROM outbox WHERE name = 'OrderAllocated' ORDER BY id"
+            ).scalars()
+            times = Counter(told)
+        assert meetings <= times.keys()
+        assert set(times.values()) == {1}
+        assert deadlocks(engine) == 0
+
     def test_meets_the_cancellation_that_would_serve_its_order(self, engine: Engine) -> None:
         def stage(number: int) -> Scene:
             sku, chair = f"s{number}", f"t{number}"

@@ -15,6 +15,7 @@ from domain.allocation.events import (
     LineAllocated,
     LineBackordered,
     LineDeallocated,
+    OrderAllocated,
     Portion,
     PromiseDateChanged,
 )
@@ -154,8 +155,20 @@ class TestCreateBatch:
                 sku="LAMP",
                 portions=(Portion(batch="b1", quantity=4, eta=SPRING),),
             ),
+            OrderAllocated(order_id="o1"),
         ]
         assert [move.cause for move in books.movements] == ["batch_created", "backorder_served"]
+
+    def test_tells_of_an_order_when_its_last_line_is_served(self, work: FakeAllocationWork) -> None:
+        after(work, a_batch("b0", 0), a_batch("c0", 0, sku="CHAIR"))
+        after(work, a_backorder("o1", ("LAMP", 4), ("CHAIR", 2)))
+        start = len(work.events)
+
+        after(work, a_batch("b1", 4))
+        assert OrderAllocated(order_id="o1") not in events_since(work, start)
+
+        after(work, a_batch("c1", 2, sku="CHAIR"))
+        assert events_since(work, start)[-1] == OrderAllocated(order_id="o1")
 
     def test_serves_one_line_from_two_batches_of_one_batch_of_jobs(
         self, work: FakeAllocationWork
@@ -212,9 +225,10 @@ class TestWhoIsServedFirst:
 
         after(work, a_batch("b1", 3, eta=SUMMER))
 
-        assert events_since(work, start)[-1] == PromiseDateChanged(
-            order_id="o1", line_id="1", sku="LAMP", before=SPRING, after=SUMMER
-        )
+        assert events_since(work, start)[-2:] == [
+            PromiseDateChanged(order_id="o1", line_id="1", sku="LAMP", before=SPRING, after=SUMMER),
+            OrderAllocated(order_id="o1"),
+        ]
 
 
 class TestIncreaseOfABatch:
@@ -503,6 +517,7 @@ class TestALineThatGrewBeyondItsBatch:
 
         after(work, a_batch("b2", 7, eta=SPRING))
 
-        assert work.events[-1] == PromiseDateChanged(
-            order_id="o1", line_id="1", sku="LAMP", before=None, after=SPRING
-        )
+        assert work.events[-2:] == [
+            PromiseDateChanged(order_id="o1", line_id="1", sku="LAMP", before=None, after=SPRING),
+            OrderAllocated(order_id="o1"),
+        ]
