@@ -85,20 +85,21 @@ class Relay:
         published = 0
         is_full = False
         for queue in self.queues:
-            room = self.depth - self.broker.depth(queue)
-            if room <= 0:
+            waiting = self.broker.depth(queue)
+            if waiting >= self.depth:
                 is_full = True
                 continue
-            published += self.publish_due(queue, room=room)
+            published += self.publish_due(queue, waiting=waiting)
         return published, is_full
 
-    def publish_due(self, queue: str, *, room: int) -> int:
-        """Publish what is due in `queue`, in at most `room` messages; return the number of jobs.
+    def publish_due(self, queue: str, *, waiting: int) -> int:
+        """Publish what is due in `queue`, where messages wait already; return the number of jobs.
 
         Raises:
             BrokerAway: The broker took not all; what it did not take is due again.
         """
-        due = self.dispatches.claim_due(queue, limit=min(CLAIM, room * self.grouping.most))
+        room = (self.depth - waiting) * self.grouping.most
+        due = self.dispatches.claim_due(queue, limit=min(CLAIM, room), is_idle=not waiting)
         messages = group(due, self.grouping)
         done = self.broker.publish(messages, queue=queue)
         if done < len(messages):

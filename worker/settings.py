@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     """A job that runs longer is interrupted; the attempt counts as failed."""
     time_limit_seconds: Annotated[int, Field(ge=2)] = 90
     """A job that ignores the interruption is killed with its process."""
-    visibility_timeout_seconds: Annotated[int, Field(ge=30)] = 300
+    visibility_timeout_seconds: Annotated[int, Field(ge=30)] = 120
     """After this long, Redis delivers a message again that nobody acknowledged."""
     max_memory_per_child_mb: Annotated[int, Field(ge=64)] = 512
     """A worker process that grew beyond this is replaced after its job."""

@@ -8,10 +8,16 @@ from sqlalchemy import Connection, Engine
 from adapters.postgres.ledger import CHANNEL, LEASE
 from domain.jobs.dispatching import DueJob
 
+HEAD_START = "interval '50 seconds'"
+"""By how much a job's first lease is cut short while no message waits in its queue: its own is
+then with a worker, who holds the job's row, or lost."""
+
 _CLAIM = f"""
 WITH due AS MATERIALIZED (
     SELECT id FROM job
-    WHERE state IN ('queued', 'retry') AND queue = %(queue)s AND next_dispatch <= now()
+    WHERE state IN ('queued', 'retry') AND queue = %(queue)s
+      AND next_dispatch <= now() + CASE WHEN %(is_idle)s THEN {HEAD_START} ELSE '0' END
+      AND (next_dispatch <= now() OR dispatches = 1)
     ORDER BY priority DESC, next_dispatch, id LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
 )
@@ -37,9 +43,10 @@ class PostgresDispatches:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def claim_due(self, queue: str, *, limit: int) -> list[DueJob]:
+    def claim_due(self, queue: str, *, limit: int, is_idle: bool) -> list[DueJob]:
+        parameters = {"queue": queue, "limit": limit, "is_idle": is_idle}
         with self._engine.begin() as connection:
-            rows = connection.exec_driver_sql(_CLAIM, {"queue": queue, "limit": limit}).all()
+            rows = connection.exec_driver_sql(_CLAIM, parameters).all()
         # An UPDATE returns rows in no order.
         rows = sorted(rows, key=lambda row: (-row.priority, row.created_at, row.id))
         return [

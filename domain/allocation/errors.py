@@ -122,6 +122,13 @@ class Shortage:
     earliest_eta: date | None
     """When known batches together would cover it; null where none would, or all are on hand."""
 
+    def __str__(self) -> str:
+        spread = ", in no batch whole" if self.available >= self.requested else ""
+        return (
+            f"line {self.line_id} wants {self.requested} of {self.sku},"
+            f" {self.available} available{spread}"
+        )
+
     def as_json(self) -> dict[str, object]:
         eta = self.earliest_eta
         return {**asdict(self), "earliest_eta": eta.isoformat() if eta else None}
@@ -132,10 +139,7 @@ class OutOfStock(DomainError):
 
     @classmethod
     def of(cls, order_id: str, shortages: Sequence[Shortage]) -> "OutOfStock":
-        short = "; ".join(
-            f"line {s.line_id} wants {s.requested} of {s.sku}, {s.available} available"
-            for s in shortages[:3]
-        )
+        short = "; ".join(str(shortage) for shortage in shortages[:3])
         more = f" and {len(shortages) - 3} more" if len(shortages) > 3 else ""  # noqa: PLR2004  shown, not reckoned with
         return cls(
             f"order {order_id!r} is short: {short}{more}",

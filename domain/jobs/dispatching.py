@@ -44,8 +44,12 @@ class Grouping:
 class Dispatches(Protocol):
     """The relay's view of the ledger; each call is a transaction of its own."""
 
-    def claim_due(self, queue: str, *, limit: int) -> list[DueJob]:
-        """Take what is due, the most urgent first, and note that it is being published."""
+    def claim_due(self, queue: str, *, limit: int, is_idle: bool) -> list[DueJob]:
+        """Take what is due, the most urgent first, and note that it is being published.
+
+        Where the queue `is_idle`, what was published more than some seconds ago and is in no
+        worker's hands is due too: its message is lost.
+        """
 
     def release(self, job_ids: Sequence[str]) -> None:
         """Undo `claim_due` for jobs that could not be published."""

@@ -97,7 +97,7 @@ class TestRelay:
         accept(engine, *(submission(f"j{n}") for n in range(30)))
         first, _ = relay.relay_once()
         assert relay.relay_once() == (0, True)
-        assert first + len(relay.dispatches.claim_due("allocation", limit=100)) == 30
+        assert first + len(relay.dispatches.claim_due("allocation", limit=100, is_idle=False)) == 30
 
     def test_sends_all_again_when_the_broker_forgot(
         self, engine: Engine, relay: Relay, valkey: redis.Redis
@@ -112,11 +112,38 @@ class TestRelay:
         # The broker was at fault, not the job: it is under no suspicion.
         assert find(engine, "a").dispatches == 1
 
+    def test_sends_again_soon_what_an_idle_queue_has_lost(
+        self, engine: Engine, relay: Relay, valkey: redis.Redis
+    ) -> None:
+        accept(engine, submission("lost"), submission("held"))
+        relay.relay_once()
+        valkey.delete("allocation")
+        assert relay.relay_once() == (0, False)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE job SET next_dispatch = next_dispatch - interval '11 seconds'"
+            )
+        with engine.connect() as worker:
+            worker.exec_driver_sql("SELECT FROM job WHERE id = 'held' FOR UPDATE")
+            relay.relay_once()
+        assert messages(valkey) == [("lost", ["lost"])]
+
+    def test_leaves_what_may_still_wait_in_a_busy_queue(
+        self, engine: Engine, relay: Relay, valkey: redis.Redis
+    ) -> None:
+        accept(engine, submission("a"))
+        relay.relay_once()
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE job SET next_dispatch = next_dispatch - interval '11 seconds'"
+            )
+        assert relay.relay_once() == (0, False)
+
     def test_gives_back_what_the_broker_does_not_take(self, engine: Engine) -> None:
         accept(engine, submission("a"))
         nowhere = build_relay(engine, "redis://127.0.0.1:1/0")
         with pytest.raises(BrokerAway):
-            nowhere.publish_due("allocation", room=1)
+            nowhere.publish_due("allocation", waiting=0)
         assert find(engine, "a").dispatches == 0
 
     def test_hears_of_a_new_job_and_stops_when_told(

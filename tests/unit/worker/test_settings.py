@@ -56,7 +56,7 @@ class TestSettings:
 
     def test_have_limits_that_grow(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TALLYMAN_TIME_LIMIT_SECONDS", "60")
-        with pytest.raises(SettingsError, match="have to grow in this order, got 60, 60, 300"):
+        with pytest.raises(SettingsError, match="have to grow in this order, got 60, 60, 120"):
             load()
 
 

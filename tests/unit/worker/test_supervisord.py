@@ -33,7 +33,7 @@ class TestSupervisord:
         ]
 
     def test_gives_a_worker_the_time_that_a_job_may_take(self) -> None:
-        settings = Settings(time_limit_seconds=200)
+        settings = Settings(time_limit_seconds=200, visibility_timeout_seconds=300)
         parser = configured(Plan(settings=settings, folder=Path("/data")))
         assert parser.getint("program:worker", "stopwaitsecs") > 200
 
