@@ -364,7 +364,7 @@ class Product:
 
 def _settle(line: OrderLine, state: LineState, tally: Tally) -> None:
     """Set the state of a line that lacks nothing now; its order may be complete by that."""
-    if line.state in (LineState.BACKORDERED, LineState.PARTIALLY_ALLOCATED):
+    if line.state not in (LineState.PENDING, LineState.ALLOCATED):
         tally.settled.add(line.order_id)
     line.state = state
 

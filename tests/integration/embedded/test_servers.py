@@ -55,7 +55,9 @@ class TestStart:
     def test_keeps_the_servers_out_of_reach_of_ctrl_c(
         self, servers: EmbeddedServers, python: Python
     ) -> None:
-        waiting = f"{START}\nimport signal; signal.pause()"
+        # Whoever runs these tests in the background has Ctrl-C ignored by all that they start.
+        heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        waiting = f"{heeding}\n{START}\nsignal.pause()"
         with python.start(waiting, servers.folder, session=True) as starter:
             assert starter.stdout is not None
             addresses = Addresses(**json.loads(starter.stdout.readline()))
