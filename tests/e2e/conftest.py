@@ -78,7 +78,7 @@ def settings() -> Mapping[str, object]:
 
 @pytest.fixture(scope="module")
 def environment(
-    database_url: str, broker_url: str, settings: Mapping[str, object]
+    database_url: str, broker_url: str, settings: Mapping[str, object], folder: Path
 ) -> Mapping[str, str]:
     """Give the environment of Tallyman's processes."""
     ours = {
@@ -95,6 +95,8 @@ def environment(
     return {
         **inherited,
         "PYTHONUNBUFFERED": "1",
+        # A killed worker leaves its temporary files.
+        "TMPDIR": str(folder),
         **{f"TALLYMAN_{name.upper()}": str(value) for name, value in ours.items()},
     }
 

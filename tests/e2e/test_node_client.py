@@ -31,7 +31,14 @@ def node_modules() -> Path:
             made = Path(aside) / "made"
             shutil.copytree(PACKAGE, made)
             npm = subprocess.run(
-                ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+                [
+                    "npm",
+                    "ci",
+                    f"--cache={CACHE / 'npm'}",
+                    "--ignore-scripts",
+                    "--no-audit",
+                    "--no-fund",
+                ],
                 cwd=made,
                 capture_output=True,
                 text=True,

@@ -127,6 +127,7 @@ class Installation:
         return {
             **ours,
             "TALLYMAN_DATA_FOLDER": str(self.data_folder),
+            "TMPDIR": str(self.folder),
             "TALLYMAN_FLOWER_PORT": "0",
             "TALLYMAN_CONCURRENCY": "2",
             **self.variables,
