@@ -65,7 +65,7 @@ bench: $(READY) ## measure against peers and limits, as ratios
 
 .PHONY: clean
 clean: ## stop the embedded servers; remove them, the environment and all caches
-	@if test -x $(BIN)/tallyman; then $(BIN)/tallyman down || echo 'tallyman down failed: a server may still run' >&2; fi
+	@if test -x $(BIN)/tallyman; then $(BIN)/tallyman down --remove-data || echo 'tallyman down failed: a server may still run' >&2; fi
 	rm -rf $(VENV) .tallyman .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find . -name .git -prune -o -name __pycache__ -type d -exec rm -rf {} +
 

@@ -146,7 +146,7 @@ def _show(findings: Findings) -> None:
     say(
         f"Cut       batch {findings.cut} from {findings.cut_from:,} allocated units to"
         f" {findings.cut_to:,}: {findings.moved.released} lines gave up their units,"
-        f" {findings.moved.placed} have others instead, the rest wait or were refused"
+        f" {findings.moved.placed} have others instead, the rest wait"
     )
     if findings.line:
         _explain(findings.line)

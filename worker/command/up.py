@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from adapters.embedded.servers import EmbeddedServers
 from worker.command.exit_codes import ExitCode
 from worker.command.output import fail, note, say
 from worker.command.signals import until_told
@@ -53,13 +54,20 @@ def up(
         fail(str(error), ExitCode.USAGE)
 
 
-def down() -> None:
+def down(
+    *,
+    remove_data: Annotated[
+        bool, typer.Option("--remove-data", help="Delete what the embedded servers hold, too.")
+    ] = False,
+) -> None:
     """Stop what `tallyman up`, or `tallyman demo --keep`, runs in the data folder."""
     settings = load()
     folder = settings.data_folder.resolve()
     try:
         for place in (folder / DEMO, folder):
             bring_down(place, seconds=Plan(settings=settings, folder=place).drain_seconds)
+            if remove_data:
+                EmbeddedServers(place).remove_data()
     except AlreadyUp as error:
         fail(f"it has not stopped in time: {error}")
 

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from adapters.embedded.servers import EmbeddedServers
-from tests.integration.processes.conftest import Installation
+from tests.integration.processes.conftest import Installation, all_gone
 
 
 class TestMigrateCheck:
@@ -31,7 +31,10 @@ class TestMigrateUpgrade:
         assert installation.run("migrate", "current").returncode == 0
         again = installation.run("migrate", "upgrade")
         assert "as before" in again.stdout
-        assert installation.run("down").returncode == 0
+        running = installation.remains()
+        assert installation.run("down", "--remove-data").returncode == 0
+        assert all_gone(running)
+        assert not EmbeddedServers(installation.data_folder).postgres.data_folder.exists()
         assert installation.remains() == []
 
     @pytest.mark.parametrize("command", ["upgrade", "current", "check"])
