@@ -74,12 +74,9 @@ def tallyman_door_a(stage: Stage, load: Load) -> Timing:
     app = Celery(broker=stage.servers.broker_url)
     with _database(stage, load) as (url, environment), _worker(app, stage, environment):
         _send(app, load)
-        began = time.perf_counter()
+        began = time.time()
         app.control.add_consumer(QUEUE, reply=True)
-        _wait_for(url, load)
-        seconds = time.perf_counter() - began
-        _check(url, load)
-        return Timing(jobs=load.orders, seconds=seconds)
+        return _timed(url, load, began)
 
 
 def tallyman_door_b(stage: Stage, load: Load) -> Timing:
@@ -101,12 +98,9 @@ def tallyman_door_b(stage: Stage, load: Load) -> Timing:
                 Submission(job_id=f"job-{number}", kind=KIND, payload=payload)
                 for number, payload in enumerate(load.payloads())
             )
-        began = time.perf_counter()
+        began = time.time()
         relay.send_signal(signal.SIGCONT)
-        _wait_for(url, load)
-        seconds = time.perf_counter() - began
-        _check(url, load)
-        return Timing(jobs=load.orders, seconds=seconds)
+        return _timed(url, load, began)
 
 
 CONTENDERS: dict[str, Contender] = {
@@ -174,14 +168,18 @@ def _worker(app: Celery, stage: Stage, environment: dict[str, str]) -> Iterator[
         yield
 
 
-def _wait_for(url: str, load: Load) -> None:
+def _timed(url: str, load: Load, began: float) -> Timing:
+    """Wait until every order is allocated; the ledger's own clock, this machine's, says when.
+
+    It is asked seldom: whoever counts rows all the time takes them their processor.
+    """
+    done = "SELECT count(*) FROM job WHERE state = 'succeeded'"
     with psycopg.connect(_plain(url), autocommit=True) as connection:
-        wait_until(
-            lambda: (
-                _count(connection, "SELECT count(*) FROM job WHERE state = 'succeeded'")
-                == load.orders
-            )
-        )
+        wait_until(lambda: _count(connection, done) == load.orders, every=0.25)
+        row = connection.execute("SELECT extract(epoch FROM max(finished_at)) FROM job").fetchone()
+    assert row is not None
+    _check(url, load)
+    return Timing(jobs=load.orders, seconds=float(row[0]) - began)
 
 
 def _check(url: str, load: Load) -> None:

@@ -14,8 +14,10 @@ from celery import Celery
 DEADLINE_SECONDS = 300
 
 
-def wait_until(condition: Callable[[], object], *, seconds: float = DEADLINE_SECONDS) -> None:
-    """Wait until `condition` holds, looking every 10 ms.
+def wait_until(
+    condition: Callable[[], object], *, seconds: float = DEADLINE_SECONDS, every: float = 0.01
+) -> None:
+    """Wait until `condition` holds, looking `every` so many seconds.
 
     Raises:
         TimeoutError: It did not come true in time.
@@ -24,7 +26,7 @@ def wait_until(condition: Callable[[], object], *, seconds: float = DEADLINE_SEC
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds} s in vain")
-        time.sleep(0.01)
+        time.sleep(every)
 
 
 @contextmanager

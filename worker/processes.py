@@ -60,7 +60,7 @@ def run_relay(settings: Settings) -> None:
     heartbeat = Heartbeat(data_folder=settings.data_folder, process="relay")
     relay = Relay(
         dispatches=PostgresDispatches(
-            create(addresses.database_url, application="tallyman relay", pool_size=2)
+            create(addresses.database_url, application="tallyman relay", pool_size=4, by_index=True)
         ),
         broker=CeleryBroker(configured(), url=addresses.broker_url),
         queues=QUEUES,

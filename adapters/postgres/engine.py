@@ -15,6 +15,7 @@ def create(
     application: str = "tallyman",
     lock_timeout_ms: int = 5_000,
     statement_timeout_ms: int = 60_000,
+    by_index: bool = False,
 ) -> Engine:
     """Build an engine; not fork-safe, so a worker child builds its own."""
     return create_engine(
@@ -38,7 +39,11 @@ def create(
                 f" -c statement_timeout={statement_timeout_ms}"
                 # A statement of a dead client gives up its locks soon, not when it is done.
                 " -c client_connection_check_interval=1000"
+                # Who looks up rows by key alone must not be held to a plan that was made while
+                # the tables were empty, as the checks of foreign keys are: it scans them whole.
+                f" -c enable_seqscan={'off' if by_index else 'on'}"
                 " -c idle_in_transaction_session_timeout=300000"
+                " -c jit=off"
                 " -c timezone=UTC"
             ),
         },
