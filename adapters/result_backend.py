@@ -9,6 +9,8 @@ from celery.backends.redis import RedisBackend
 
 from adapters.postgres.engine import create
 from adapters.postgres.queries import JobQueries
+from domain.errors import DomainError
+from domain.jobs.executor import failure_of
 from domain.jobs.model import Failure, Job, JobState
 
 log = structlog.get_logger()
@@ -84,15 +86,24 @@ class RedisMirror:
 
     def copy(self, job: Job) -> None:
         """Store how `job` stands; where Redis is away the ledger still answers."""
+        self._store(
+            job.id,
+            _celery_result(job),
+            STATES[job.state],
+            traceback=job.error.traceback if job.error else None,
+        )
+
+    def refuse(self, job_id: str, error: DomainError) -> None:
+        """Store a refusal that the ledger cannot: there is no job by such an id."""
+        self._store(job_id, _celery_exception(failure_of(error)), states.FAILURE)
+
+    def _store(
+        self, job_id: str, outcome: object, state: str, *, traceback: str | None = None
+    ) -> None:
         try:
-            self._backend.store_result(
-                job.id,
-                _celery_result(job),
-                STATES[job.state],
-                traceback=job.error.traceback if job.error else None,
-            )
+            self._backend.store_result(job_id, outcome, state, traceback=traceback)
         except Exception as error:  # noqa: BLE001  the outcome is committed, whatever fails here
-            log.warning("mirror_failed", job_id=job.id, error=str(error))
+            log.warning("mirror_failed", job_id=job_id, error=str(error))
 
 
 class _HastyRedis(RedisBackend):

@@ -26,6 +26,9 @@ class Mirror(Protocol):
 
     def copy(self, job: Job) -> None: ...
 
+    def refuse(self, job_id: str, error: DomainError) -> None:
+        """Answer for a job whose very id the ledger cannot hold."""
+
 
 class Runtime(Protocol):
     """What a worker process has built after its fork."""
@@ -122,7 +125,7 @@ class JobTask(Task):
             submission = Submission(payload=payload, **identity)
         except InvalidPayload as error:
             # It cannot be stored as it is; what can be, is, so that the refusal is on record.
-            submission = Submission(payload={NOT_STORABLE: error.message}, **identity)
+            submission = self._unstorable(error, identity)
         runtime = self.runtime()
         try:
             report = runtime.executor.run_submitted(submission, redelivered=redelivered)
@@ -136,6 +139,13 @@ class JobTask(Task):
             raise Reject(str(error), requeue=True) from error
         runtime.mirror.copy(report.job)
         return report
+
+    def _unstorable(self, error: InvalidPayload, identity: dict[str, Any]) -> Submission:
+        try:
+            return Submission(payload={NOT_STORABLE: error.message}, **identity)
+        except InvalidPayload as worse:
+            self.runtime().mirror.refuse(identity["job_id"], worse)
+            raise
 
     def _answer(self, report: Report) -> dict[str, Any]:
         job = report.job

@@ -12,6 +12,7 @@ from adapters.postgres.engine import create
 from adapters.postgres.persistence import Persistently
 from adapters.postgres.unit_of_work import BeginPostgresWork
 from adapters.result_backend import RedisMirror
+from domain.errors import DomainError
 from domain.jobs.model import Job
 from domain.jobs.retries import Backoff
 from domain.kinds import KINDS
@@ -24,6 +25,9 @@ class NoMirror:
     """Copies nothing: there is no Redis, and the ledger answers anyway."""
 
     def copy(self, job: Job) -> None:
+        """Do nothing."""
+
+    def refuse(self, job_id: str, error: DomainError) -> None:
         """Do nothing."""
 
 

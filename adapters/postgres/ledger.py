@@ -230,21 +230,26 @@ class PostgresLedger:
 
 def job_of(row: Row[Any]) -> Job:
     """Read a row of `job` that holds all the columns of a Job."""
-    return Job(
-        id=row.id,
-        kind=row.kind,
-        door=Door(row.door),
-        payload=row.payload,
-        payload_hash=row.payload_hash,
-        state=JobState(row.state),
-        attempts=row.attempts,
-        max_attempts=row.max_attempts,
-        dispatches=row.dispatches,
-        run_after=row.run_after,
-        result=row.result,
-        error=Failure(**row.error) if row.error else None,
-        correlation_id=row.correlation_id,
-    )
+    return Job(**job_fields(row))
+
+
+def job_fields(row: Row[Any]) -> dict[str, Any]:
+    """Return the fields of a Job by name."""
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "door": Door(row.door),
+        "payload": row.payload,
+        "payload_hash": row.payload_hash,
+        "state": JobState(row.state),
+        "attempts": row.attempts,
+        "max_attempts": row.max_attempts,
+        "dispatches": row.dispatches,
+        "run_after": row.run_after,
+        "result": row.result,
+        "error": Failure(**row.error) if row.error else None,
+        "correlation_id": row.correlation_id,
+    }
 
 
 def _finished(job: Job, outcome: Outcome) -> dict[str, object]:

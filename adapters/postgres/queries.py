@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Engine, Row
 
-from domain.jobs.model import Door, Failure, Job, JobState
+from adapters.postgres.ledger import job_fields
+from domain.jobs.model import Failure, Job, JobState
 
 _JOB = """
 SELECT id, kind, door, payload, payload_hash, state, attempts, max_attempts, dispatches,
@@ -163,19 +164,7 @@ class JobQueries:
 
 def _job_view(row: Row[Any]) -> JobView:
     return JobView(
-        id=row.id,
-        kind=row.kind,
-        door=Door(row.door),
-        payload=row.payload,
-        payload_hash=row.payload_hash,
-        state=JobState(row.state),
-        attempts=row.attempts,
-        max_attempts=row.max_attempts,
-        dispatches=row.dispatches,
-        run_after=row.run_after,
-        result=row.result,
-        error=Failure(**row.error) if row.error else None,
-        correlation_id=row.correlation_id,
+        **job_fields(row),
         queue=row.queue,
         priority=row.priority,
         created_at=row.created_at,

@@ -362,14 +362,18 @@ class TestAMessage:
 
         assert pipeline.find(job) is None
 
-    def test_with_an_id_too_long_for_the_ledger_is_refused(
-        self, refused: Callable[..., None]
+    def test_with_an_id_too_long_for_the_ledger_is_refused_and_answered(
+        self, refused: Callable[..., None], mirrored: Mirrored
     ) -> None:
         refused(
             log="a job id is 1 to 255 printable characters",
             task_id="x" * 256,
             kwargs=order("x", "y"),
         )
+
+        copy = eventually(lambda: mirrored("x" * 256), what="mirrored")
+        assert copy["status"] == "FAILURE"
+        assert copy["result"]["exc_type"] == "InvalidPayload"
 
     def test_that_is_pickled_is_refused_unread(
         self, pipeline: Pipeline, refused: Callable[..., None]
