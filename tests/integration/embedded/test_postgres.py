@@ -1,4 +1,5 @@
 import os
+import signal
 import socket
 import stat
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from adapters.embedded.errors import ServerDidNotStart, ServerNeverStarted
 from adapters.embedded.postgres import PostgresServer
+from adapters.embedded.processes import end
 
 
 def connect(url: str) -> psycopg.Connection:
@@ -35,6 +37,11 @@ def loaded(postgres: PostgresServer) -> PostgresServer:
 def process_of(server: PostgresServer) -> psutil.Process:
     assert server.pid is not None
     return psutil.Process(server.pid)
+
+
+def kill(server: PostgresServer) -> None:
+    """Kill a server and wait until it is gone: until then a start would find it running."""
+    assert end([process_of(server)], signal=signal.SIGKILL, seconds=10)
 
 
 class TestStart:
@@ -84,7 +91,7 @@ class TestStart:
     def test_recovers_from_a_kill_with_sessions_open(self, loaded: PostgresServer) -> None:
         with connect(loaded.url()) as session:
             session.execute("INSERT INTO cargo VALUES (4)")
-            process_of(loaded).kill()
+            kill(loaded)
             loaded.start()
             assert count_rows(loaded) == 4
 
@@ -93,7 +100,7 @@ class TestStart:
             backend = psutil.Process(session.info.backend_pid)
             # Stopped, it cannot notice that its server is gone, and holds the shared memory.
             backend.suspend()
-            process_of(loaded).kill()
+            kill(loaded)
             loaded.start()
             psutil.wait_procs([backend], timeout=10)
             assert not backend.is_running()
@@ -104,7 +111,7 @@ class TestStart:
     ) -> None:
         pid_file = loaded.data_folder / "postmaster.pid"
         left = pid_file.read_text()
-        process_of(loaded).kill()
+        kill(loaded)
         loaded.stop()
         pid_file.write_text(left.replace(left.split()[0], str(os.getppid()), 1))
         loaded.start()
