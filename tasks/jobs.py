@@ -134,9 +134,15 @@ class JobTask(Task):
         except Exception as error:
             # The attempt is not on record, as while the database still works for a worker that
             # died. The message is all there is of this job: it goes back, not too fast.
-            log.exception("attempt_not_recorded", job_id=submission.job_id, kind=self.name)
+            log.error(  # noqa: TRY400  a traceback may quote what is of a person
+                "attempt_not_recorded",
+                job_id=submission.job_id,
+                kind=self.name,
+                error=type(error).__name__,
+                exc_info=not self.is_personal,
+            )
             sleep(PAUSE_SECONDS)
-            raise Reject(str(error), requeue=True) from error
+            raise Reject(type(error).__name__, requeue=True) from None
         runtime.mirror.copy(report.job)
         return report
 

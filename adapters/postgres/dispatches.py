@@ -38,12 +38,17 @@ WHERE id IN (SELECT id FROM job WHERE state IN ('queued', 'retry') AND dispatche
 
 
 class PostgresDispatches:
-    """Meets `domain.jobs.dispatching.Dispatches`; each call is a transaction of its own."""
+    """What the relay asks of the ledger; each call is a transaction of its own."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def claim_due(self, queue: str, *, limit: int, is_idle: bool) -> list[DueJob]:
+        """Take what is due, the most urgent first, and note that it is being published.
+
+        Where the queue `is_idle`, what was published more than some seconds ago and is in no
+        worker's hands is due too: its message is lost.
+        """
         parameters = {"queue": queue, "limit": limit, "is_idle": is_idle}
         with self._engine.begin() as connection:
             rows = connection.exec_driver_sql(_CLAIM, parameters).all()
@@ -61,10 +66,12 @@ class PostgresDispatches:
         ]
 
     def release(self, job_ids: Sequence[str]) -> None:
+        """Undo `claim_due` for jobs that could not be published."""
         with self._engine.begin() as connection:
             connection.exec_driver_sql(_RELEASE, {"ids": list(job_ids)})
 
     def forget(self) -> int:
+        """Make all that was published due again: the broker has lost its memory."""
         with self._engine.begin() as connection:
             return connection.exec_driver_sql(_FORGET).rowcount
 

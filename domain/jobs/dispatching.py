@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,23 +38,6 @@ class Grouping:
     def size(self, backlog: int) -> int:
         """Jobs a message, for this many due at once."""
         return max(1, min(self.most, ceil(backlog / self.spread)))
-
-
-class Dispatches(Protocol):
-    """The relay's view of the ledger; each call is a transaction of its own."""
-
-    def claim_due(self, queue: str, *, limit: int, is_idle: bool) -> list[DueJob]:
-        """Take what is due, the most urgent first, and note that it is being published.
-
-        Where the queue `is_idle`, what was published more than some seconds ago and is in no
-        worker's hands is due too: its message is lost.
-        """
-
-    def release(self, job_ids: Sequence[str]) -> None:
-        """Undo `claim_due` for jobs that could not be published."""
-
-    def forget(self) -> int:
-        """Make all that was published due again: the broker has lost its memory."""
 
 
 def group(due: Sequence[DueJob], grouping: Grouping) -> list[Dispatch]:
