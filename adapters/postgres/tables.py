@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
@@ -118,6 +119,60 @@ job_failure = Table(
     Column("error", JSONB, nullable=False),
     Column("worker", Text, nullable=False),
     _now("failed_at"),
+)
+
+queue = Table(
+    "queue",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _moment("paused_at"),
+    Column("pause_reason", Text),
+    Column("priority", SmallInteger, nullable=False, server_default=text("0")),
+    Column("jobs_per_second", Double),
+    # When the rate allows the next job; behind the clock, it allows one now.
+    _moment("next_job_at"),
+    Column("most_waiting", Integer),
+    _now("changed_at"),
+    CheckConstraint("priority BETWEEN -9 AND 9", name="priority"),
+    CheckConstraint("jobs_per_second > 0", name="rate"),
+    CheckConstraint("most_waiting > 0", name="most_waiting"),
+    CheckConstraint("pause_reason IS NULL OR paused_at IS NOT NULL", name="pause"),
+    comment="What operators have set for a queue; one without a row runs as it comes",
+)
+
+# What the relay saw at its last look: producers and operators ask this, and count nothing.
+queue_gauge = Table(
+    "queue_gauge",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    Column("waiting", Integer, nullable=False),
+    _moment("oldest_at"),
+    Column("finished_per_second", Double, nullable=False),
+    Column("messages", Integer, nullable=False),
+    _now("measured_at"),
+)
+
+parked_message = Table(
+    "parked_message",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("queue", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("task", Text),
+    Column("message_id", Text),
+    Column("content_type", Text),
+    Column("headers", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("body", LargeBinary),
+    Column("body_bytes", BigInteger, nullable=False),
+    _now("parked_at"),
+    Column("closed_as", Text),
+    _moment("closed_at"),
+    CheckConstraint("closed_as IN ('requeued', 'dropped')", name="closed_as"),
+    CheckConstraint("(closed_as IS NULL) = (closed_at IS NULL)", name="closed"),
+    Index("ix_parked_message_open", "id", postgresql_where=text("closed_at IS NULL")),
+    Index("ix_parked_message_closed_at", "closed_at"),
+    comment="Messages that are no job: kept as they came, until an operator has seen them",
 )
 
 outbox = Table(
