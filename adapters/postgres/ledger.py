@@ -95,6 +95,12 @@ _FAILURE = """
 INSERT INTO job_failure (job_id, attempt, error, worker)
 VALUES (%(id)s, %(attempt)s, %(error)s::jsonb, %(worker)s)"""
 
+_HOLD = "UPDATE job SET next_dispatch = 'infinity' WHERE id = %(id)s AND state = 'queued'"
+
+_RELEASE = """
+UPDATE job SET next_dispatch = now()
+WHERE id = %(id)s AND state = 'queued' AND next_dispatch = 'infinity'"""
+
 _FORGET_FAILURES = """
 UPDATE job_failure
 SET error = error || '{"message": "scrubbed", "details": {}, "traceback": null}'::jsonb
@@ -158,6 +164,13 @@ class PostgresLedger:
             "SELECT id, state, payload_hash FROM job WHERE id = ANY(%(ids)s)", {"ids": job_ids}
         )
         return {row.id: (JobState(row.state), row.payload_hash) for row in rows}
+
+    def hold(self, job_id: str) -> None:
+        self._connection.exec_driver_sql(_HOLD, {"id": job_id})
+
+    def release(self, job_id: str) -> None:
+        self._connection.exec_driver_sql(_RELEASE, {"id": job_id})
+        self._connection.exec_driver_sql(f"NOTIFY {CHANNEL}")
 
     def claim(self, job_ids: Sequence[str], *, wait: bool) -> list[Job]:
         rows = self._connection.exec_driver_sql(

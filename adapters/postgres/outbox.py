@@ -23,6 +23,14 @@ class PostgresOutbox:
     def record(self, job_id: str, events: Iterable[Event]) -> None:
         self._events.extend((job_id, event) for event in events)
 
+    def pending(self) -> list[tuple[str, Event]]:
+        """Return what is not yet written, to `restore` it."""
+        return list(self._events)
+
+    def restore(self, events: list[tuple[str, Event]]) -> None:
+        """Forget what was recorded since `pending` was asked."""
+        self._events = events
+
     def flush(self, correlation_ids: Mapping[str, str | None]) -> None:
         """Write what was recorded since the last flush, in order."""
         if not self._events:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -18,6 +19,14 @@ from domain.allocation.tally import Counter, StockMovement, Tally
 from domain.errors import StaleDecision
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """What a transaction has yet to write, and what it took on trust."""
+
+    movements: list[tuple[str, StockMovement]]
+    glanced: dict[str, date | None]
+
+
 class PostgresStock:
     """Meets `domain.allocation.ports.Stock`."""
 
@@ -27,6 +36,15 @@ class PostgresStock:
         self._movements: list[tuple[str, StockMovement]] = []
         self._glanced: dict[str, date | None] = {}
         """Etas by reference, of batches that were read without a lock on their product."""
+
+    def pending(self) -> "Pending":
+        """Return what is not yet written and was read unlocked, to `restore` it."""
+        return Pending(movements=list(self._movements), glanced=dict(self._glanced))
+
+    def restore(self, pending: "Pending") -> None:
+        """Forget what was done since `pending` was asked: the database has forgotten it too."""
+        self._movements = pending.movements
+        self._glanced = pending.glanced
 
     def glance(self, skus: Collection[str]) -> dict[str, Product]:
         products: dict[str, Product] = {}

@@ -315,3 +315,57 @@ erased_identity = Table(
     _now("erased_at"),
     comment="SHA-256 of what an erased person was known by, so that imports do not bring them back",
 )
+
+import_run = Table(
+    "import_run",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("target", Text, nullable=False),
+    Column("source", Text),
+    Column("file_name", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False, index=True),
+    Column("plan", JSONB, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("chunks", Integer, nullable=False, server_default=text("0")),
+    Column("next_chunk", Integer, nullable=False, server_default=text("1")),
+    Column("rows", Integer, nullable=False, server_default=text("0")),
+    Column("rows_done", Integer, nullable=False, server_default=text("0")),
+    Column("ends", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("skipped", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("resumed", Integer, nullable=False, server_default=text("0")),
+    _now("created_at"),
+    _moment("finished_at"),
+    CheckConstraint(
+        "state IN ('checking', 'running', 'finished', 'refused', 'cancelled')", name="state"
+    ),
+    CheckConstraint("(state IN ('checking', 'running')) = (finished_at IS NULL)", name="finished"),
+    # Every row comes to exactly one end.
+    CheckConstraint("state <> 'finished' OR rows_done = rows", name="rows"),
+    Index("ix_import_run_created_at", "created_at"),
+)
+
+import_chunk = Table(
+    "import_chunk",
+    metadata,
+    Column("run_id", Text, ForeignKey("import_run.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("first_line", Integer, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("content", LargeBinary, comment="The rows as JSON; gone once they are imported"),
+    Column("job_id", Text),
+    Column("ends", JSONB),
+    _moment("finished_at"),
+)
+
+import_error = Table(
+    "import_error",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("run_id", Text, ForeignKey("import_run.id", ondelete="CASCADE"), nullable=False),
+    Column("line", Integer, nullable=False),
+    Column("column_name", Text),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("value", Text),
+    Index("ix_import_error_run_id", "run_id", "line"),
+)

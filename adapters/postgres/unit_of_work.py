@@ -1,19 +1,28 @@
 """One transaction, and all that a job does in it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from sqlalchemy import Connection, Engine
 
+from adapters.payloads import Payloads
+from adapters.postgres.imports import PostgresImports
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.outbox import PostgresOutbox
+from adapters.postgres.persistence import is_contention, is_outage
 from adapters.postgres.retention import PostgresRetention
 from adapters.postgres.stock import PostgresStock
 from adapters.postgres.users import PostgresUsers
+from domain.errors import StaleDecision
+from domain.imports.errors import RowsBroken
+from domain.jobs.executor import failure_of
+from domain.jobs.ports import Decoder
 from domain.jobs.retries import Backoff
-from domain.messages import Event
+from domain.kinds import KINDS
+from domain.messages import Command, Event
 
 
 class PostgresUnitOfWork:
@@ -24,16 +33,19 @@ class PostgresUnitOfWork:
         connection: Connection,
         *,
         backoff: Backoff,
+        decode: Decoder,
         locks_first: bool,
         reached: Callable[[str], None],
     ) -> None:
         self._connection = connection
         self._outbox = PostgresOutbox(connection)
         self._reached = reached
+        self._decode = decode
         self.locks_first = locks_first
         self.jobs = PostgresLedger(connection, backoff=backoff)
         self.stock = PostgresStock(connection, reached=reached)
         self.users = PostgresUsers(connection)
+        self.imports = PostgresImports(connection)
         self.retention = PostgresRetention(connection)
 
     def __enter__(self) -> Self:
@@ -51,6 +63,31 @@ class PostgresUnitOfWork:
     def record(self, job_id: str, events: Iterable[Event]) -> None:
         self._outbox.record(job_id, events)
 
+    def decode(self, kind: str, payload: Mapping[str, Any]) -> Command:
+        return self._decode(kind, payload)
+
+    @contextmanager
+    def attempt(self, *, personal: bool) -> Iterator[None]:
+        """Undo what is done within, and that alone, if it fails.
+
+        Raises:
+            RowsBroken: It failed for no reason that passes by itself.
+        """
+        savepoint = self._connection.begin_nested()
+        stock, outbox = self.stock.pending(), self._outbox.pending()
+        try:
+            yield
+        except StaleDecision:
+            raise
+        except Exception as error:
+            if is_contention(error) or is_outage(error):
+                raise
+            savepoint.rollback()
+            self.stock.restore(stock)
+            self._outbox.restore(outbox)
+            raise RowsBroken(failure_of(error, personal=personal)) from error
+        savepoint.commit()
+
     def commit(self) -> None:
         """Write what is left, hot rows last, and commit."""
         self._outbox.flush(self.jobs.correlation_ids)
@@ -65,12 +102,14 @@ class BeginPostgresWork:
 
     engine: Engine
     backoff: Backoff = field(default_factory=Backoff)
+    decode: Decoder = field(default_factory=lambda: Payloads(KINDS).decode)
     reached: Callable[[str], None] = lambda _: None
 
     def __call__(self, *, locks_first: bool = False) -> PostgresUnitOfWork:
         return PostgresUnitOfWork(
             self.engine.connect(),
             backoff=self.backoff,
+            decode=self.decode,
             locks_first=locks_first,
             reached=self.reached,
         )

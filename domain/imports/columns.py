@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Self
 
@@ -17,6 +17,8 @@ class Columns:
 
     places: Mapping[str, int]
     constants: Mapping[str, str]
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    """Texts for cells that are empty."""
 
     @classmethod
     def match(
@@ -26,14 +28,18 @@ class Columns:
         *,
         mapped: Mapping[str, str],
         constants: Mapping[str, str],
+        defaults: Mapping[str, str] | None = None,
     ) -> Self:
         """Match fields with columns: as `mapped` says, else with the column of the field's name.
+
+        A field of `defaults` that no column fills has its default in all rows.
 
         Raises:
             InvalidMapping: A field or a column is unknown, a column is there twice, a field is
                 given twice, or one that every job needs is not given at all.
         """
-        for name in (*mapped, *constants):
+        defaults = dict(defaults or {})
+        for name in (*mapped, *constants, *defaults):
             if name not in known:
                 raise InvalidMapping(f"there is no field {name!r}; known: {', '.join(known)}")
             if name in mapped and name in constants:
@@ -45,18 +51,21 @@ class Columns:
         missing = [
             name
             for name, field in known.items()
-            if field.required and name not in places and name not in constants
+            if field.required and name not in {*places, *constants, *defaults}
         ]
         if missing:
             raise InvalidMapping(
                 f"no column is mapped to {', '.join(missing)}; the file has {_list(header)}:"
                 f" map with --map {missing[0]}=<column>"
             )
-        return cls(places=places, constants=dict(constants))
+        return cls(places=places, constants=dict(constants), defaults=defaults)
 
     def cells(self, row: Row) -> dict[str, str]:
         """Return the text for each field, without the spaces around it."""
         found = {name: row.cells[place].strip() for name, place in self.places.items()}
+        if self.defaults:
+            filled = {name: text for name, text in found.items() if text}
+            return {**self.constants, **found, **self.defaults, **filled}
         return {**self.constants, **found}
 
 

@@ -1,7 +1,32 @@
-"""What an import refuses before it looks at a single row."""
+"""What imports refuse."""
 
 from domain.errors import DomainError
+from domain.jobs.model import Failure
 
 
 class InvalidMapping(DomainError):
     """The file's columns cannot be matched with the fields of the jobs."""
+
+
+class RunNotFound(DomainError):
+    """No import run has this id."""
+
+    @classmethod
+    def of(cls, run_id: str) -> "RunNotFound":
+        return cls(f"there is no import run {run_id!r}", {"run_id": run_id})
+
+
+class RunNotOpen(DomainError):
+    """The run is past the state in which this can be done to it."""
+
+
+class ImportRefused(DomainError):
+    """More rows are bad than the policy of the run allows."""
+
+
+class RowsBroken(Exception):
+    """Importing these rows failed for a reason that is neither the business's nor the world's."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.type)

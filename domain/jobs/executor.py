@@ -8,7 +8,7 @@ from domain.errors import DomainError, InvalidPayload, StaleDecision, Unavailabl
 from domain.jobs.errors import IdempotencyConflict, WorkerLost
 from domain.jobs.kinds import JobKind
 from domain.jobs.model import NOT_STORABLE, Failure, Job, JobState, Request, Submission
-from domain.jobs.outcomes import Outcome, Rejected, Succeeded
+from domain.jobs.outcomes import Answer, Postponed, Rejected, Succeeded
 from domain.jobs.ports import BeginWork, Decoder, Persistence, UnitOfWork
 from domain.messages import Command
 
@@ -124,14 +124,17 @@ class Executor:
                 raise _Suspicious([job.id for job in todo])
             outcomes = self._handle(kind, todo, work)
             self.reached("job.handled")
-            finished = list(zip(todo, outcomes, strict=True))
+            ended = list(zip(todo, outcomes, strict=True))
+            finished = [
+                (job, outcome) for job, outcome in ended if not isinstance(outcome, Postponed)
+            ]
             work.jobs.finish(finished, counted=counted)
             self.reached("job.finished")
             work.commit()
         self.reached("job.committed")
-        return [_settled(job, outcome, counted=counted) for job, outcome in finished] + answered
+        return [_settled(job, outcome, counted=counted) for job, outcome in ended] + answered
 
-    def _handle(self, kind: JobKind, jobs: Sequence[Job], work: UnitOfWork) -> list[Outcome]:
+    def _handle(self, kind: JobKind, jobs: Sequence[Job], work: UnitOfWork) -> list[Answer]:
         commands = [self._command(job) for job in jobs]
         requests = [
             Request(job_id=job.id, command=command)
@@ -258,10 +261,12 @@ def _worker_lost(job: Job) -> WorkerLost:
     )
 
 
-def _settled(job: Job, outcome: Outcome, *, counted: bool) -> Report:
+def _settled(job: Job, outcome: Answer, *, counted: bool) -> Report:
     settled = replace(job, attempts=job.attempts + (not counted))
     match outcome:
         case Succeeded(result=result):
             return Report(job=replace(settled, state=JobState.SUCCEEDED, result=result))
+        case Postponed():
+            return Report(job=job)
         case Rejected(error=error):
             return Report(job=replace(settled, state=JobState.REJECTED, error=failure_of(error)))

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from domain.jobs.model import Request
-from domain.jobs.outcomes import Outcome
+from domain.jobs.outcomes import Answer
 from domain.messages import Command
 
-Handler = Callable[[Sequence[Request[Any]], Any], Sequence[Outcome]]
+Handler = Callable[[Sequence[Request[Any]], Any], Sequence[Answer]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a handler returns for each command: done, or refused by the business."""
+"""What a handler returns for each command: done, refused by the business, or not yet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,4 +25,10 @@ class Rejected:
     """Scrub the job's payload in the ledger: it holds personal data that may not stay."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postponed:
+    """It is not time yet: the job stays as it is, and no attempt counts."""
+
+
 Outcome = Succeeded | Rejected
+Answer = Outcome | Postponed

@@ -21,6 +21,12 @@ class Jobs(Protocol):
             IdempotencyConflict: An id is known with another payload; nothing is written.
         """
 
+    def hold(self, job_id: str) -> None:
+        """Keep an open job from being dispatched until it is released."""
+
+    def release(self, job_id: str) -> None:
+        """Make a job that was held due now; one that is not open stays as it is."""
+
     def claim(self, job_ids: Sequence[str], *, wait: bool) -> list[Job]:
         """Lock and return these jobs in id order; without `wait`, leave out those locked."""
 

@@ -1,9 +1,9 @@
 """Batches, orders and histories of commands for tests, with as little said as each test needs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from itertools import count
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from hypothesis import strategies as st
 
@@ -21,12 +21,15 @@ from domain.allocation.commands import (
 from domain.allocation.kinds import KINDS
 from domain.allocation.ports import AllocationWork
 from domain.allocation.strategies import Strategy
-from domain.jobs.kinds import Handler
 from domain.jobs.model import Request
 from domain.jobs.outcomes import Outcome, Rejected, Succeeded
 from domain.messages import Command, Event
 
-HANDLERS: dict[type[Command], Handler] = {kind.command: kind.handler for kind in KINDS}
+Handler = Callable[[Sequence[Request[Any]], Any], Sequence[Outcome]]
+
+HANDLERS: dict[type[Command], Handler] = {
+    kind.command: cast("Handler", kind.handler) for kind in KINDS
+}
 
 TODAY = date(2030, 1, 1)
 SPRING, SUMMER, AUTUMN = date(2030, 4, 1), date(2030, 7, 1), date(2030, 10, 1)

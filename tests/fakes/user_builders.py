@@ -1,11 +1,10 @@
 """Users and commands for tests, with as little said as each test needs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from domain.jobs.kinds import Handler
 from domain.jobs.model import Request
 from domain.jobs.outcomes import Outcome, Rejected, Succeeded
 from domain.messages import Command
@@ -18,6 +17,8 @@ from domain.users.services import (
     update_users,
 )
 from domain.users.status import UserStatus
+
+Handler = Callable[[Sequence[Request[Any]], Any], Sequence[Outcome]]
 
 PASSWORD_HASH = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21l$RdescudvJCsgt3ub+b4dWRWJTmaaJObG"
 

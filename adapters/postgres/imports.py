@@ -1,0 +1,192 @@
+"""Import runs, their chunks and their errors."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+
+from adapters.postgres.rows import as_rows
+from domain.imports.columns import Columns
+from domain.imports.rows import Reject, Row
+from domain.imports.runs import OnExists, Plan, Report, RowEnd, RowPolicy, Run, RunState
+from domain.imports.skips import SkipRule, Test
+
+_OPEN = """
+INSERT INTO import_run (id, target, source, file_name, digest, plan, state)
+VALUES (%(id)s, %(target)s, %(source)s, %(file_name)s, decode(%(digest)s, 'hex'), %(plan)s::jsonb,
+        %(state)s)
+ON CONFLICT (id) DO NOTHING"""
+
+_ADD_CHUNK = """
+INSERT INTO import_chunk (run_id, number, first_line, rows, content)
+VALUES (%(run_id)s, %(number)s, %(first_line)s, %(rows)s, %(content)s)"""
+
+_LOCK = "SELECT * FROM import_run WHERE id = %(id)s FOR NO KEY UPDATE"
+
+_CHUNK = "SELECT content FROM import_chunk WHERE run_id = %(id)s AND number = %(number)s"
+
+_SAVE = """
+UPDATE import_run SET
+    state = %(state)s, chunks = %(chunks)s, next_chunk = %(next_chunk)s, rows = %(rows)s,
+    rows_done = %(rows_done)s, ends = %(ends)s::jsonb, skipped = %(skipped)s::jsonb,
+    resumed = %(resumed)s,
+    finished_at = CASE WHEN %(is_open)s THEN NULL ELSE coalesce(finished_at, clock_timestamp()) END
+WHERE id = %(id)s"""
+
+_FORGET = "UPDATE import_chunk SET content = NULL WHERE run_id = %(id)s AND content IS NOT NULL"
+
+_DONE = """
+UPDATE import_chunk SET
+    job_id = %(job_id)s, ends = %(ends)s::jsonb, finished_at = clock_timestamp(),
+    content = CASE WHEN %(keep)s THEN content END
+WHERE run_id = %(run_id)s AND number = %(number)s"""
+
+_ERRORS = """
+INSERT INTO import_error (run_id, line, column_name, code, message, value)
+SELECT %(run_id)s, line, column_name, code, message, value
+FROM json_to_recordset(%(rows)s::json)
+    AS error (line integer, column_name text, code text, message text, value text)"""
+
+
+ROW_PARTS = 3
+"""Parts of a packed row; one that could not be read has another."""
+
+
+class PostgresImports:
+    """Meets `domain.imports.ports.Imports`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def open(self, run: Run, *, digest: str) -> bool:
+        written = self._connection.exec_driver_sql(
+            _OPEN,
+            {
+                "id": run.id,
+                "target": run.plan.target,
+                "source": run.source,
+                "file_name": run.file_name,
+                "digest": digest,
+                "plan": _json(asdict(run.plan)),
+                "state": run.state,
+            },
+        )
+        return written.rowcount == 1
+
+    def add_chunk(self, run: Run, number: int, rows: Sequence[Row | Reject]) -> None:
+        self._connection.exec_driver_sql(
+            _ADD_CHUNK,
+            {
+                "run_id": run.id,
+                "number": number,
+                "first_line": rows[0].line,
+                "rows": len(rows),
+                "content": orjson.dumps([_packed(row) for row in rows]),
+            },
+        )
+
+    def locked(self, run_id: str) -> Run | None:
+        row = self._connection.exec_driver_sql(_LOCK, {"id": run_id}).one_or_none()
+        if row is None:
+            return None
+        return Run(
+            id=row.id,
+            plan=_plan(row.plan),
+            file_name=row.file_name,
+            source=row.source,
+            state=RunState(row.state),
+            next_chunk=row.next_chunk,
+            chunks=row.chunks,
+            rows=row.rows,
+            ends=Counter({RowEnd(end): rows for end, rows in row.ends.items()}),
+            skipped=Counter(row.skipped),
+            resumed=row.resumed,
+        )
+
+    def chunk(self, run: Run, number: int) -> list[Row | Reject]:
+        content = self._connection.exec_driver_sql(
+            _CHUNK, {"id": run.id, "number": number}
+        ).scalar_one()
+        return [_unpacked(packed) for packed in orjson.loads(content)]
+
+    def save(self, run: Run) -> None:
+        self._connection.exec_driver_sql(
+            _SAVE,
+            {
+                "id": run.id,
+                "state": run.state,
+                "chunks": run.chunks,
+                "next_chunk": run.next_chunk,
+                "rows": run.rows,
+                "rows_done": run.rows_done,
+                "ends": _json(run.ends),
+                "skipped": _json(run.skipped),
+                "resumed": run.resumed,
+                "is_open": run.state.is_open,
+            },
+        )
+        if run.state in (RunState.FINISHED, RunState.REFUSED):
+            self._connection.exec_driver_sql(_FORGET, {"id": run.id})
+
+    def report(self, run: Run, number: int, report: Report, *, job_id: str) -> None:
+        self._connection.exec_driver_sql(
+            _DONE,
+            {
+                "run_id": run.id,
+                "number": number,
+                "job_id": job_id,
+                "ends": _json(report.ends),
+                # A check is read again, to take effect.
+                "keep": job_id.endswith(f":check:{number}"),
+            },
+        )
+        if report.errors:
+            rows = [
+                {
+                    "line": error.line,
+                    "column_name": error.column,
+                    "code": error.code,
+                    "message": _storable(error.message),
+                    "value": error.value and _storable(error.value),
+                }
+                for error in report.errors
+            ]
+            self._connection.exec_driver_sql(_ERRORS, {"run_id": run.id, "rows": as_rows(rows)})
+
+
+def _packed(row: Row | Reject) -> list[object]:
+    if isinstance(row, Row):
+        return [row.line, row.cells, row.span]
+    return [row.line, row.cells, row.code, row.reason]
+
+
+def _unpacked(packed: list[Any]) -> Row | Reject:
+    if len(packed) == ROW_PARTS:
+        line, cells, span = packed
+        return Row(line=line, cells=tuple(cells), span=span)
+    line, cells, code, reason = packed
+    return Reject(line=line, cells=tuple(cells), code=code, reason=reason)
+
+
+def _plan(stored: Mapping[str, Any]) -> Plan:
+    return Plan(
+        target=stored["target"],
+        header=tuple(stored["header"]),
+        columns=Columns(**stored["columns"]),
+        skips=tuple(SkipRule(**{**rule, "test": Test(rule["test"])}) for rule in stored["skips"]),
+        policy=RowPolicy(stored["policy"]),
+        max_errors=stored["max_errors"],
+        dry_run=stored["dry_run"],
+        on_exists=OnExists(stored["on_exists"]),
+    )
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _storable(text: str) -> str:
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -1,0 +1,10 @@
+"""The job kinds of imports."""
+
+from domain.imports import chunks, commands
+from domain.imports.taking import QUEUE
+from domain.jobs.kinds import JobKind
+
+KINDS = (
+    JobKind(command=commands.ImportFile, handler=chunks.import_files, queue=QUEUE),
+    JobKind(command=commands.ImportChunk, handler=chunks.import_chunks, queue=QUEUE),
+)
