@@ -1,84 +1,89 @@
-"""An import: a file's rows handed over as jobs, and an account of every row."""
+"""Taking files: a file becomes a run, by one commit, in whatever process holds it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 from adapters.files import TableFile
-from domain.errors import DomainError
-from domain.imports.account import Account
-from domain.imports.columns import Columns, run_id
-from domain.imports.rows import Reject
-from domain.imports.targets import Import
-from domain.jobs.model import Submission
-from worker.producer import CHUNK, Producer
+from adapters.postgres.persistence import Persistently
+from adapters.postgres.unit_of_work import BeginPostgresWork
+from domain.imports.reading import Decode, Reader
+from domain.imports.rows import Reject, Row
+from domain.imports.runs import Plan, Report, RowEnd, RowError, Run, run_id
+from domain.imports.taking import ROWS, take
+
+Progressed = Callable[[int], None]
+"""Told the number of rows read so far."""
 
 
-@dataclass(kw_only=True)
-class Importer:
-    """Hands over the jobs of one file; the same file once more is the same run and does nothing."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A file that is on record now, or was before."""
 
-    producer: Producer
-    table: TableFile
-    target: Import
-    columns: Columns
-    label: str = ""
-    """Tells this run from others of the same file."""
-    rejected: Callable[[Reject], None] = lambda _: None
-    """Told of each row that is in no job."""
-    account: Account = field(default_factory=Account)
-    jobs: int = 0
-    new_jobs: int = 0
-    """Jobs that the ledger did not know."""
-    run: str = field(init=False)
-    """Correlation id of all the jobs."""
+    run_id: str
+    rows: int
+    is_new: bool
 
-    def __post_init__(self) -> None:
-        self.run = run_id(
-            digest=self.table.digest,
-            kind=self.target.kind,
-            columns=self.columns,
-            label=self.label,
+
+def take_file(
+    table: TableFile,
+    plan: Plan,
+    *,
+    begin_work: BeginPostgresWork,
+    label: str = "",
+    source: str | None = None,
+    progressed: Progressed = lambda _: None,
+) -> Taken:
+    """Keep a file's rows in the database, and begin to import them.
+
+    Raises:
+        InvalidMapping: A rule of the plan names a column that the file does not have.
+        Unavailable: PostgreSQL is away; nothing was taken.
+    """
+    Reader(plan, begin_work.decode)
+
+    def transaction() -> Taken:
+        run = Run.begin(
+            id=run_id(digest=table.digest, plan=plan, label=label),
+            plan=plan,
+            file_name=table.path.name,
+            source=source,
         )
+        with begin_work() as work:
+            rows = _told(table.rows(), progressed)
+            is_new = take(run, rows, digest=table.digest, work=work)
+            work.commit()
+        return Taken(run_id=run.id, rows=run.rows, is_new=is_new)
 
-    def check(self, progressed: Callable[[int], None]) -> None:
-        """Do all but hand over."""
-        for _ in self._submissions(progressed):
-            self.jobs += 1
+    return Persistently()(transaction)
 
-    def hand_over(self, progressed: Callable[[int], None]) -> None:
-        """Submit the jobs, 5,000 to a transaction; told the number of rows read as it goes.
 
-        Raises:
-            Unavailable: PostgreSQL went away; run again, it goes on where this ended.
-        """
-        submissions = self._submissions(progressed)
-        while chunk := list(islice(submissions, CHUNK)):
-            receipts = self.producer.submit_many(chunk)
-            self.jobs += len(receipts)
-            self.new_jobs += sum(receipt.is_new for receipt in receipts)
+def check_file(
+    table: TableFile,
+    plan: Plan,
+    *,
+    decode: Decode,
+    rejected: Callable[[RowError], None] = lambda _: None,
+    progressed: Progressed = lambda _: None,
+) -> Report:
+    """Look at every row, as a run does, without a server; its errors are told, not returned."""
+    reader = Reader(plan, decode)
+    whole = Report()
+    rows = _told(table.rows(), progressed)
+    while chunk := list(islice(rows, ROWS)):
+        report = Report()
+        items = reader.items(chunk, report)
+        report.ends[RowEnd.UNCHANGED] += sum(len(item.rows) for item in items)
+        for error in report.errors:
+            rejected(error)
+        # Told, they need not be kept: a file may be all errors.
+        report.errors.clear()
+        whole.absorb(report)
+    return whole
 
-    def _submissions(self, progressed: Callable[[int], None]) -> Iterator[Submission]:
-        rows = self.account.reading(self.table.rows())
-        for planned in self.target.jobs(rows, self.columns):
-            progressed(self.account.rows_read)
-            if isinstance(planned, Reject):
-                self._report(planned)
-                continue
-            try:
-                submission = self.producer.submission(
-                    self.target.kind,
-                    planned.payload,
-                    job_id=planned.job_id(self.run),
-                    correlation_id=self.run,
-                )
-            except DomainError as error:
-                for row in planned.rows:
-                    self._report(Reject.of(row, error))
-            else:
-                self.account.enter(planned)
-                yield submission
 
-    def _report(self, reject: Reject) -> None:
-        self.account.report(reject)
-        self.rejected(reject)
+def _told(rows: Iterator[Row | Reject], progressed: Progressed) -> Iterator[Row | Reject]:
+    for number, row in enumerate(rows, start=1):
+        if not number % ROWS:
+            progressed(number)
+        yield row

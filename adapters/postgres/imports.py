@@ -15,9 +15,9 @@ from domain.imports.runs import OnExists, Plan, Report, RowEnd, RowPolicy, Run, 
 from domain.imports.skips import SkipRule, Test
 
 _OPEN = """
-INSERT INTO import_run (id, target, source, file_name, digest, plan, state)
+INSERT INTO import_run (id, target, source, file_name, digest, plan, state, is_checked)
 VALUES (%(id)s, %(target)s, %(source)s, %(file_name)s, decode(%(digest)s, 'hex'), %(plan)s::jsonb,
-        %(state)s)
+        %(state)s, %(is_checked)s)
 ON CONFLICT (id) DO NOTHING"""
 
 _ADD_CHUNK = """
@@ -32,7 +32,7 @@ _SAVE = """
 UPDATE import_run SET
     state = %(state)s, chunks = %(chunks)s, next_chunk = %(next_chunk)s, rows = %(rows)s,
     rows_done = %(rows_done)s, ends = %(ends)s::jsonb, skipped = %(skipped)s::jsonb,
-    resumed = %(resumed)s,
+    resumed = %(resumed)s, is_checked = %(is_checked)s,
     finished_at = CASE WHEN %(is_open)s THEN NULL ELSE coalesce(finished_at, clock_timestamp()) END
 WHERE id = %(id)s"""
 
@@ -72,6 +72,7 @@ class PostgresImports:
                 "digest": digest,
                 "plan": _json(asdict(run.plan)),
                 "state": run.state,
+                "is_checked": run.is_checked,
             },
         )
         return written.rowcount == 1
@@ -98,6 +99,7 @@ class PostgresImports:
             file_name=row.file_name,
             source=row.source,
             state=RunState(row.state),
+            is_checked=row.is_checked,
             next_chunk=row.next_chunk,
             chunks=row.chunks,
             rows=row.rows,
@@ -125,6 +127,7 @@ class PostgresImports:
                 "ends": _json(run.ends),
                 "skipped": _json(run.skipped),
                 "resumed": run.resumed,
+                "is_checked": run.is_checked,
                 "is_open": run.state.is_open,
             },
         )

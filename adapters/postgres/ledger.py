@@ -101,6 +101,10 @@ _RELEASE = """
 UPDATE job SET next_dispatch = now()
 WHERE id = %(id)s AND state = 'queued' AND next_dispatch = 'infinity'"""
 
+_CANCEL = """
+UPDATE job SET state = 'cancelled', finished_at = now(), next_dispatch = NULL, run_after = NULL
+WHERE id = %(id)s AND state IN ('queued', 'retry')"""
+
 _FORGET_FAILURES = """
 UPDATE job_failure
 SET error = error || '{"message": "scrubbed", "details": {}, "traceback": null}'::jsonb
@@ -171,6 +175,9 @@ class PostgresLedger:
     def release(self, job_id: str) -> None:
         self._connection.exec_driver_sql(_RELEASE, {"id": job_id})
         self._connection.exec_driver_sql(f"NOTIFY {CHANNEL}")
+
+    def cancel(self, job_id: str) -> None:
+        self._connection.exec_driver_sql(_CANCEL, {"id": job_id})
 
     def claim(self, job_ids: Sequence[str], *, wait: bool) -> list[Job]:
         rows = self._connection.exec_driver_sql(

@@ -326,6 +326,7 @@ import_run = Table(
     Column("digest", LargeBinary, nullable=False, index=True),
     Column("plan", JSONB, nullable=False),
     Column("state", Text, nullable=False),
+    Column("is_checked", Boolean, nullable=False),
     Column("chunks", Integer, nullable=False, server_default=text("0")),
     Column("next_chunk", Integer, nullable=False, server_default=text("1")),
     Column("rows", Integer, nullable=False, server_default=text("0")),

@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from domain.errors import DomainError
 from domain.imports.commands import ImportChunk, ImportFile
-from domain.imports.effects import EFFECTS, Effect, Item
+from domain.imports.effects import EFFECTS, Effect
 from domain.imports.errors import ImportRefused, RowsBroken, RunNotFound
 from domain.imports.events import ImportEnded
 from domain.imports.ports import ImportWork
+from domain.imports.reading import Item, Reader, count_failed
 from domain.imports.rows import Reject, Row
-from domain.imports.runs import Report, RowEnd, RowError, Run, RunState
-from domain.imports.skips import Skips
+from domain.imports.runs import Report, RowEnd, Run, RunState
 from domain.imports.taking import hand_over_chunk
-from domain.imports.targets import IMPORTS, Target
+from domain.imports.targets import Target
 from domain.jobs.model import Request
 from domain.jobs.outcomes import Answer, Postponed, Rejected, Succeeded
 
@@ -36,7 +35,8 @@ def _import_chunk(request: Request[ImportChunk], work: ImportWork) -> Answer:
     if not run.expects(number, job_id=request.job_id):
         return Succeeded(result={"run_id": run.id, "chunk": number, "left_out": run.state})
     rows = work.imports.chunk(run, number)
-    report = _Importing.of(run, request.job_id, work).all(rows)
+    effect = EFFECTS[Target(run.plan.target)](run, request.job_id, work)
+    report = _Importing(run=run, work=work, effect=effect).all(rows)
     run.count(report)
     work.imports.report(run, number, report, job_id=request.job_id)
     work.imports.save(run)
@@ -99,55 +99,16 @@ class _Importing:
     run: Run
     work: ImportWork
     effect: Effect
-    skips: Skips
-
-    @classmethod
-    def of(cls, run: Run, job_id: str, work: ImportWork) -> "_Importing":
-        make = EFFECTS[Target(run.plan.target)]
-        return cls(
-            run=run,
-            work=work,
-            effect=make(run, job_id, work),
-            skips=Skips(run.plan.skips, run.plan.header),
-        )
 
     def all(self, rows: Sequence[Row | Reject]) -> Report:
         report = Report()
-        items = self._items(rows, report)
+        items = Reader(self.run.plan, self.work.decode).items(rows, report)
         if self.run.state is RunState.RUNNING:
             report.absorb(self._take_effect(items))
         else:
             # Nothing has an effect in a check: what could be imported is left as it is.
             report.ends[RowEnd.UNCHANGED] += sum(len(item.rows) for item in items)
         return report
-
-    def _items(self, rows: Sequence[Row | Reject], report: Report) -> list[Item]:
-        """Make commands of rows; rows of which none can be made are reported."""
-        target = IMPORTS[Target(self.run.plan.target)]
-        items: list[Item] = []
-        for planned in target.jobs(self._wanted(rows, report), self.run.plan.columns):
-            if isinstance(planned, Reject):
-                self._fail(report, planned.line, planned.code, planned.reason, planned.cells)
-                continue
-            try:
-                command = self.work.decode(target.kind, planned.payload)
-            except DomainError as error:
-                for row in planned.rows:
-                    self._fail(report, row.line, error.code, error.message, row.cells)
-            else:
-                items.append(Item(command=command, rows=planned.rows))
-        return items
-
-    def _wanted(self, rows: Sequence[Row | Reject], report: Report) -> list[Row | Reject]:
-        wanted: list[Row | Reject] = []
-        for row in rows:
-            reason = self.skips.reason(row) if isinstance(row, Row) else None
-            if reason is None:
-                wanted.append(row)
-            else:
-                report.ends[RowEnd.SKIPPED] += 1
-                report.skipped[reason] += 1
-        return wanted
 
     def _take_effect(self, items: Sequence[Item]) -> Report:
         """Handle items as one batch; one that breaks it is found by halving, and fails alone."""
@@ -158,22 +119,15 @@ class _Importing:
                 return self.effect.take(items)
         except RowsBroken as broken:
             if len(items) == 1:
-                return self._broken(items[0], broken)
+                return _broken(items[0], broken)
             middle = len(items) // 2
             report = self._take_effect(items[:middle])
             report.absorb(self._take_effect(items[middle:]))
             return report
 
-    def _broken(self, item: Item, broken: RowsBroken) -> Report:
-        report = Report()
-        for row in item.rows:
-            self._fail(report, row.line, broken.failure.type, broken.failure.message, row.cells)
-        return report
 
-    def _fail(
-        self, report: Report, line: int, code: str, message: str, cells: Sequence[str]
-    ) -> None:
-        report.ends[RowEnd.FAILED] += 1
-        report.errors.append(
-            RowError(line=line, column=None, code=code, message=message, value="|".join(cells))
-        )
+def _broken(item: Item, broken: RowsBroken) -> Report:
+    report = Report()
+    for row in item.rows:
+        count_failed(report, row.line, broken.failure.type, broken.failure.message, row.cells)
+    return report

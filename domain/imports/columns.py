@@ -1,9 +1,7 @@
 """Columns: which cell of a row fills which field."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Self
 
 from domain.imports.errors import InvalidMapping
@@ -67,16 +65,6 @@ class Columns:
             filled = {name: text for name, text in found.items() if text}
             return {**self.constants, **found, **self.defaults, **filled}
         return {**self.constants, **found}
-
-
-def run_id(*, digest: str, kind: str, columns: Columns, label: str = "") -> str:
-    """Name an import by what it imports: the file's content, and what is made of it.
-
-    The same file, read in the same way, is the same run, so its jobs are known already; `label`
-    tells apart runs that are meant to do it all again.
-    """
-    what = json.dumps([digest, kind, columns.places, columns.constants, label], sort_keys=True)
-    return f"import-{sha256(what.encode()).hexdigest()[:20]}"
 
 
 def _place(column: str, header: Sequence[str]) -> int:

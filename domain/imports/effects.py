@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from domain.allocation.orders import LineState, OrderState
 from domain.allocation.placing import allocate_orders
 from domain.allocation.services import create_batches
 from domain.errors import DomainError
 from domain.imports.ports import ImportWork
+from domain.imports.reading import Item
 from domain.imports.rows import Row
 from domain.imports.runs import Report, RowEnd, RowError, Run
 from domain.imports.targets import Target
@@ -17,14 +18,6 @@ from domain.jobs.outcomes import Json, Rejected, Succeeded
 from domain.messages import Event
 from domain.users.ports import Users
 from domain.users.services import register_users
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """A command, and the rows that it was made of."""
-
-    command: Any
-    rows: tuple[Row, ...]
 
 
 class Effect(Protocol):

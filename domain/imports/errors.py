@@ -17,7 +17,15 @@ class RunNotFound(DomainError):
 
 
 class RunNotOpen(DomainError):
-    """The run is past the state in which this can be done to it."""
+    """The run is not in a state in which this can be done to it."""
+
+    @classmethod
+    def of(cls, run_id: str, state: str) -> "RunNotOpen":
+        return cls(
+            f"import run {run_id!r} is {state}: one that is checking or running can be cancelled,"
+            " and one that is cancelled can be resumed",
+            {"run_id": run_id, "state": state},
+        )
 
 
 class ImportRefused(DomainError):

@@ -34,18 +34,10 @@ class Reject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportJob:
-    """A job to submit, and the rows that it stands for."""
+    """The payload of a job, and the rows that it stands for."""
 
     payload: Mapping[str, Any] = field(repr=False)
     rows: tuple[Row, ...] = field(repr=False)
-
-    def job_id(self, run: str) -> str:
-        """Name the job by its run and its first line, so that ids sort as the file does.
-
-        Jobs that are accepted at one moment are dispatched in the order of their ids: whoever
-        stands first in the file is served first.
-        """
-        return f"{run}-{self.rows[0].line:09d}"
 
 
 Planned = ImportJob | Reject

@@ -1,11 +1,14 @@
 """A run: one file that is imported, from the moment it was taken to its last row."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 
 from domain.imports.columns import Columns
+from domain.imports.errors import RunNotOpen
 from domain.imports.skips import SkipRule
 
 
@@ -121,6 +124,8 @@ class Run:
     source: str | None = None
     """Name of the source that it came from; None where a person handed it over."""
     state: RunState
+    is_checked: bool
+    """Whether rows may take effect, all having been looked at where the plan asks for it."""
     next_chunk: int = 1
     chunks: int = 0
     rows: int = 0
@@ -140,6 +145,7 @@ class Run:
             file_name=file_name,
             source=source,
             state=RunState.CHECKING if looks_first else RunState.RUNNING,
+            is_checked=not looks_first,
         )
 
     @property
@@ -176,9 +182,25 @@ class Run:
         if not self.chunks:
             self.state = RunState.FINISHED
 
+    def cancel(self) -> None:
+        """Stop before the next chunk.
+
+        Raises:
+            RunNotOpen: It is over already.
+        """
+        if not self.state.is_open:
+            raise RunNotOpen.of(self.id, self.state)
+        self.state = RunState.CANCELLED
+
     def resume(self) -> None:
-        """Go on where it was cancelled."""
-        self.state = RunState.RUNNING
+        """Go on where it was cancelled, under another job: what was cancelled stays so.
+
+        Raises:
+            RunNotOpen: It was not cancelled.
+        """
+        if self.state is not RunState.CANCELLED:
+            raise RunNotOpen.of(self.id, self.state)
+        self.state = RunState.RUNNING if self.is_checked else RunState.CHECKING
         self.resumed += 1
 
     def summary(self) -> Mapping[str, object]:
@@ -205,6 +227,17 @@ class Run:
             self.state = RunState.REFUSED
         else:
             self.state = RunState.RUNNING
+            self.is_checked = True
             self.next_chunk = 1
             self.ends.clear()
             self.skipped.clear()
+
+
+def run_id(*, digest: str, plan: Plan, label: str = "") -> str:
+    """Name a run by what it imports: the file's content, and what is made of it.
+
+    The same file, read in the same way, is the same run and is not imported again; `label`
+    tells apart runs that are meant to do it all again.
+    """
+    what = json.dumps([digest, asdict(plan), label], sort_keys=True)
+    return f"import-{sha256(what.encode()).hexdigest()[:20]}"

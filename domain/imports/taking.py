@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Protocol
 
 from domain.imports.commands import ImportChunk, ImportFile
 from domain.imports.ports import Imports
@@ -19,13 +20,14 @@ ATTEMPTS = 5
 QUEUE = "imports"
 
 
-class TakingWork(JobsWork):
-    """The slice of a unit of work that taking a file needs."""
+class RunWork(JobsWork, Protocol):
+    """The slice of a unit of work that taking a file, and steering its run, needs."""
 
-    imports: Imports
+    @property
+    def imports(self) -> Imports: ...
 
 
-def take(run: Run, rows: Iterable[Row | Reject], *, digest: str, work: TakingWork) -> bool:
+def take(run: Run, rows: Iterable[Row | Reject], *, digest: str, work: RunWork) -> bool:
     """Keep the rows and begin the run; false where it is known, and nothing is done.
 
     `rows` is read once and never held whole.

@@ -27,6 +27,9 @@ class Jobs(Protocol):
     def release(self, job_id: str) -> None:
         """Make a job that was held due now; one that is not open stays as it is."""
 
+    def cancel(self, job_id: str) -> None:
+        """Withdraw a job that is open; one that is not stays as it is."""
+
     def claim(self, job_ids: Sequence[str], *, wait: bool) -> list[Job]:
         """Lock and return these jobs in id order; without `wait`, leave out those locked."""
 

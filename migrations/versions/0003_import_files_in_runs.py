@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.LargeBinary(), nullable=False),
         sa.Column("plan", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("is_checked", sa.Boolean(), nullable=False),
         sa.Column("chunks", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("next_chunk", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.Column("rows", sa.Integer(), server_default=sa.text("0"), nullable=False),

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from adapters.postgres.engine import create
+from adapters.postgres.import_queries import ImportQueries
 from adapters.postgres.operations import JobOperations
 from adapters.postgres.queries import JobQueries
 from adapters.postgres.stock_queries import StockQueries
@@ -22,11 +23,13 @@ NOWHERE = "postgresql+psycopg://"
 class Database:
     """What commands ask, and do to, the database."""
 
+    begin_work: BeginPostgresWork
     producer: Producer
     jobs: JobQueries
     operations: JobOperations
     stock: StockQueries
     users: UserQueries
+    imports: ImportQueries
 
 
 @contextmanager
@@ -34,13 +37,16 @@ def database(*, url: str | None = None) -> Iterator[Database]:
     """Give access to the database of the settings, or to the one at `url`."""
     engine = create(url or database_url(load()), application="tallyman command")
     queries = JobQueries(engine)
+    begin_work = BeginPostgresWork(engine=engine)
     try:
         yield Database(
-            producer=Producer(begin_work=BeginPostgresWork(engine=engine), queries=queries),
+            begin_work=begin_work,
+            producer=Producer(begin_work=begin_work, queries=queries),
             jobs=queries,
             operations=JobOperations(engine),
             stock=StockQueries(engine),
             users=UserQueries(engine),
+            imports=ImportQueries(engine),
         )
     finally:
         engine.dispose()

@@ -4,10 +4,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic, sleep
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
+from adapters.postgres.import_queries import ImportQueries, RunView
 from adapters.postgres.persistence import Persistently
 from adapters.postgres.queries import JobQueries
+from domain.imports.errors import RunNotFound
 from domain.jobs.model import JobState
 from worker.command.exit_codes import ExitCode
 from worker.command.output import console, fail, note
@@ -67,6 +78,76 @@ def follow(count_open: Callable[[], int], *, total: int, look_again: str) -> Non
                 sleep(max(POLL_SECONDS, POLL_SHARE * (monotonic() - asked)))
     except KeyboardInterrupt:
         fail(f"no longer looking; the jobs go on, see `{look_again}`", ExitCode.INTERRUPTED)
+
+
+def found(imports: ImportQueries, run_id: str) -> RunView:
+    """Return a run.
+
+    Raises:
+        RunNotFound: There is none of this id.
+    """
+    run = imports.find(run_id)
+    if run is None:
+        raise RunNotFound.of(run_id)
+    return run
+
+
+def follow_run(imports: ImportQueries, run_id: str) -> RunView:
+    """Show a run's progress until it is over; return how it ended."""
+    persistently = Persistently()
+    run = found(imports, run_id)
+    since, told = monotonic(), False
+    try:
+        with run_progress(total=run.rows) as show:
+            while True:
+                before, run = run.rows_done, persistently(lambda: found(imports, run_id))
+                show(run.rows_done)
+                if not run.state.is_open:
+                    return run
+                if run.dead_job_id:
+                    fail(
+                        f"the run is stuck: {run.reason}; see `tallyman jobs show"
+                        f" {run.dead_job_id}`, then `tallyman imports resume {run_id}`"
+                    )
+                if run.rows_done != before:
+                    since = monotonic()
+                elif not told and monotonic() - since > SILENT_SECONDS:
+                    note(
+                        f"no row was imported for {SILENT_SECONDS:.0f} seconds: do a relay and a"
+                        " worker run? (`tallyman up` runs both; Ctrl-C here stops no import)"
+                    )
+                    told = True
+                sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        fail(
+            f"no longer looking; the import goes on, see `tallyman imports show {run_id}`",
+            ExitCode.INTERRUPTED,
+        )
+
+
+@contextmanager
+def run_progress(*, total: int) -> Iterator[Show]:
+    """Show rows done, their rate and the time that is left on stderr, where that is a terminal."""
+    terminal = console(stderr=True)
+    with Progress(
+        TextColumn("rows"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _RateColumn("rate"),
+        TimeRemainingColumn(),
+        console=terminal,
+        transient=True,
+        disable=not terminal.is_terminal,
+    ) as bar:
+        task = bar.add_task("rows", total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+class _RateColumn(TextColumn):
+    """Rows a second, as measured over the last of them."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="progress.data.speed")
 
 
 class OpenAmong:

@@ -1,141 +1,134 @@
-"""What an import says at its end."""
+"""What an import says of itself: every row of the file is in the account once."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Self
+from dataclasses import dataclass
+from typing import Any
 
-from adapters.postgres.queries import ReasonCount
-from domain.imports.account import Account
-from domain.jobs.model import JobState
+from adapters.postgres.import_queries import ErrorCount, RunView
+from domain.imports.runs import RowEnd, RowError, RunState
 from worker.command.output import note, say, show_json, show_table
-from worker.importer import Importer
 
-FAILED = (JobState.REJECTED, JobState.DEAD, JobState.CANCELLED)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Followed:
-    """How the jobs of a run ended."""
-
-    seconds: float
-    """From the first row read to the last job finished."""
-    states: Mapping[JobState, int]
-    reasons: Sequence[ReasonCount]
+BAD = (RowEnd.REFUSED, RowEnd.FAILED)
+"""Ends that make a script look twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """An import in figures: every row is in a job or reported."""
+    """An import in figures."""
 
-    run: str
+    run_id: str | None
+    """None where nothing was put on record."""
     file: str
-    encoding: str
-    delimiter: str
-    dry_run: bool
-    account: Account
-    jobs: int
-    new_jobs: int
-    followed: Followed | None
-    """None where nobody waited for the jobs."""
+    state: str
+    rows: int
+    ends: Mapping[str, int]
+    skipped: Mapping[str, int]
+    reasons: Sequence[ErrorCount]
+    seconds: float | None = None
+    """From the first row read to the last one done; None where nobody waited."""
+    is_new: bool = True
+    """False where the same file was imported before."""
 
     @classmethod
-    def of(cls, importer: Importer, followed: Followed | None, *, dry_run: bool) -> Self:
+    def of(
+        cls,
+        run: RunView,
+        reasons: Sequence[ErrorCount],
+        *,
+        seconds: float | None = None,
+        is_new: bool = True,
+    ) -> "Summary":
         return cls(
-            run=importer.run,
-            file=str(importer.table.path),
-            encoding=importer.table.encoding,
-            delimiter=importer.table.delimiter,
-            dry_run=dry_run,
-            account=importer.account,
-            jobs=importer.jobs,
-            new_jobs=importer.new_jobs,
-            followed=followed,
+            run_id=run.id,
+            file=run.file_name,
+            state=run.state,
+            rows=run.rows,
+            ends=run.ends,
+            skipped=run.skipped,
+            reasons=reasons,
+            seconds=seconds,
+            is_new=is_new,
         )
 
     @property
     def is_flawed(self) -> bool:
-        """Whether a row is in no job, or a job came to nothing."""
-        states = self.followed.states if self.followed else {}
-        return bool(self.account.rows_reported or any(states.get(state) for state in FAILED))
+        """Whether a row was refused or could not be read, or the run did not come to its end."""
+        is_over = self.state in (RunState.REFUSED, RunState.CANCELLED)
+        return is_over or any(self.ends.get(end) for end in BAD)
 
     @property
-    def jobs_per_second(self) -> float | None:
-        """Over the whole run; None where jobs had finished before it."""
-        if self.followed is None or not self.jobs or self.new_jobs < self.jobs:
-            return None
-        return self.jobs / self.followed.seconds
+    def rows_per_second(self) -> float | None:
+        """Over the whole run; None where it was done before."""
+        return self.rows / self.seconds if self.seconds and self.is_new else None
+
+    def describe(self) -> dict[str, Any]:
+        """Return all of it as JSON values."""
+        return {
+            "run": self.run_id,
+            "file": self.file,
+            "state": self.state,
+            "is_new": self.is_new,
+            "rows": self.rows,
+            "ends": {end.value: self.ends.get(end, 0) for end in RowEnd},
+            "skipped": self.skipped,
+            "reasons": self.reasons,
+            "seconds": self.seconds and round(self.seconds, 3),
+            "rows_per_second": self.rows_per_second and round(self.rows_per_second, 1),
+        }
 
     def show_json(self) -> None:
         """Print all of it as one JSON object."""
-        account = asdict(self.account)
-        reported = list(account.pop("reported").values())
-        show_json(
-            {
-                "run": self.run,
-                "file": self.file,
-                "encoding": self.encoding,
-                "delimiter": self.delimiter,
-                "dry_run": self.dry_run,
-                **account,
-                "reported": reported,
-                "jobs": self.jobs,
-                "new_jobs": self.new_jobs,
-                "known_jobs": None if self.dry_run else self.jobs - self.new_jobs,
-                "states": self.followed and self.followed.states,
-                "reasons": self.followed and self.followed.reasons,
-                "seconds": self.followed and round(self.followed.seconds, 3),
-                "jobs_per_second": self.jobs_per_second and round(self.jobs_per_second, 1),
-            }
-        )
+        show_json(self.describe())
 
     def show(self) -> None:
         """Print it for people."""
-        account = self.account
-        say(
-            f"{account.rows_read:,} rows read = {account.rows_in_jobs:,} in {self.jobs:,} jobs"
-            f" + {account.rows_reported:,} reported"
-        )
-        if account.reported:
+        ends = " + ".join(f"{self.ends[end]:,} {end.value}" for end in RowEnd if self.ends.get(end))
+        done = sum(self.ends.values())
+        if done == self.rows:
+            say(f"{self.rows:,} rows = {ends or 'none'}")
+        else:
+            say(f"{self.rows:,} rows, {done:,} done = {ends or 'none'}")
+        for reason, rows in self.skipped.items():
+            say(f"skipped: {rows:,} {reason}")
+        if self.reasons:
             show_table(
-                "Reported rows, which are in no job",
-                ("code", "rows", "first line", "reason"),
-                [
-                    (each.code, each.rows, each.first_line, each.reason)
-                    for each in sorted(account.reported.values(), key=lambda each: -each.rows)
-                ],
+                "Rows that had no effect",
+                ("code", "rows", "first line", "the first was told"),
+                [(each.code, each.rows, each.first_line, each.example) for each in self.reasons],
             )
-        if account.long_rows:
-            note(
-                f"{account.long_rows:,} rows take up several lines:"
-                " if the file has no such cells, look for an unclosed quote"
-            )
-        if self.dry_run:
-            say("a dry run: nothing was handed over")
-            return
-        self._show_jobs()
-
-    def _show_jobs(self) -> None:
-        known = self.jobs - self.new_jobs
-        if self.jobs and not self.new_jobs:
-            say("this file was imported before: its jobs are known, and nothing was done again")
-        elif known:
-            say(f"{self.new_jobs:,} jobs are new, {known:,} were known and are not done again")
-        if self.followed is None:
-            say(f"run {self.run}: see `tallyman jobs counts --correlation-id {self.run}`")
-            return
-        show_table("Jobs", ("state", "jobs"), sorted(self.followed.states.items()))
-        if self.followed.reasons:
-            show_table(
-                "Why jobs came to nothing",
-                ("state", "code", "jobs", "the first"),
-                [
-                    (each.state, each.code, each.jobs, each.example)
-                    for each in self.followed.reasons
-                ],
-            )
-        if self.jobs_per_second is not None:
+        if not self.is_new:
+            say("this file was imported before: nothing was done again")
+        if self.state == RunState.REFUSED:
+            note("refused: more rows are bad than the policy of the import allows")
+        if self.rows_per_second is not None:
             say(
-                f"{self.jobs:,} jobs in {self.followed.seconds:.1f} seconds:"
-                f" {self.jobs_per_second:,.0f} a second"
+                f"{self.rows:,} rows in {self.seconds:.1f} seconds:"
+                f" {self.rows_per_second:,.0f} a second"
             )
-        say(f"run {self.run}: see `tallyman jobs list --correlation-id {self.run}`")
+        if self.run_id:
+            say(f"run {self.run_id}: see `tallyman imports show {self.run_id}`")
+
+
+class Reasons:
+    """Counts errors by code as they are told, with the first of each as an example."""
+
+    def __init__(self) -> None:
+        self._rows: Counter[str] = Counter()
+        self._first: dict[str, RowError] = {}
+
+    def __call__(self, error: RowError) -> None:
+        self._rows[error.code] += 1
+        self._first.setdefault(error.code, error)
+
+    def counts(self) -> list[ErrorCount]:
+        """Return what was counted, most first."""
+        return [
+            ErrorCount(
+                code=code,
+                rows=rows,
+                first_line=self._first[code].line,
+                example=self._first[code].message,
+            )
+            for code, rows in self._rows.most_common()
+        ]

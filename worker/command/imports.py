@@ -1,10 +1,7 @@
 """`tallyman import`: files of batches, orders or users."""
 
-import csv
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Annotated
@@ -12,16 +9,20 @@ from typing import Annotated
 import typer
 
 from adapters.files import FileError, TableFile, open_table
+from adapters.payloads import Payloads
 from domain.imports.columns import Columns
 from domain.imports.errors import InvalidMapping
-from domain.imports.rows import Reject
+from domain.imports.runs import OnExists, Plan, RowError, RowPolicy, RunState
+from domain.imports.skips import SkipRule, Test
 from domain.imports.targets import IMPORTS, Target
-from worker.command.database import NOWHERE, Database, database
+from domain.kinds import KINDS
+from worker.command.database import database
 from worker.command.exit_codes import ExitCode
-from worker.command.follow import follow, progress
-from worker.command.import_summary import Followed, Summary
-from worker.command.output import JsonOption
-from worker.importer import Importer
+from worker.command.follow import follow_run, found, progress
+from worker.command.import_summary import Reasons, Summary
+from worker.command.output import JsonOption, say
+from worker.command.rejects import Rejected, rejects_to
+from worker.importer import check_file, take_file
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -41,15 +42,40 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="The same value in all rows."),
 ]
+DefaultOption = Annotated[
+    list[str] | None,
+    typer.Option("--default", metavar="FIELD=VALUE", help="The value where a cell is empty."),
+]
+SkipOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--skip",
+        metavar="COLUMN=TEXT[:REASON]",
+        help="Rows to leave out, counted apart: = is equal, ^= starts with, ~= matches a pattern.",
+    ),
+]
+PolicyOption = Annotated[
+    RowPolicy,
+    typer.Option(help="What bad rows mean: they are rejected alone, or the whole file is."),
+]
+MaxErrorsOption = Annotated[
+    int | None, typer.Option(min=0, help="Stop once more rows than this have failed.")
+]
+OnExistsOption = Annotated[
+    OnExists, typer.Option(help="What becomes of a user who is there already.")
+]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Check every row, hand over none; needs no server.")
+    bool, typer.Option("--dry-run", help="Check every row, import none; needs no server.")
 ]
 NoWaitOption = Annotated[
-    bool, typer.Option("--no-wait", help="End once all jobs are accepted, not when they finished.")
+    bool,
+    typer.Option("--no-wait", help="End once all rows are on record, not when they are imported."),
 ]
 RejectsOption = Annotated[
     Path | None,
-    typer.Option(help="CSV file to write the rows to that are in no job: line, code, reason, row."),
+    typer.Option(
+        help="CSV file to write the rows to that had no effect: line, column, code, message, value."
+    ),
 ]
 RunOption = Annotated[
     str,
@@ -67,9 +93,9 @@ def _fields(target: Target) -> str:
 _HELP = {
     Target.BATCHES: "Import batches, one a row.",
     Target.ORDERS: (
-        "Import orders, one for all rows of an order_id, wherever they stand. A row that cannot be"
-        " used is reported, and the other rows of its order still make an order. A line without a"
-        " line_id gets its place among the order's rows."
+        "Import orders in the order of the file, one for all rows of an order_id within 2,000 rows"
+        " or so. A row that cannot be used is reported, and the other rows of its order still make"
+        " an order. A line without a line_id gets its place among the order's rows."
     ),
     Target.USERS: "Import users, one a row.",
 }
@@ -81,6 +107,11 @@ def _command(target: Target) -> Callable[..., None]:
         *,
         columns: MapOption = None,
         constants: SetOption = None,
+        defaults: DefaultOption = None,
+        skips: SkipOption = None,
+        policy: PolicyOption = RowPolicy.REJECT_ROWS,
+        max_errors: MaxErrorsOption = None,
+        on_exists: OnExistsOption = OnExists.FAIL,
         dry_run: DryRunOption = False,
         no_wait: NoWaitOption = False,
         rejects: RejectsOption = None,
@@ -90,27 +121,33 @@ def _command(target: Target) -> Callable[..., None]:
         table = open_table(file)
         if rejects and rejects.resolve() == file.resolve():
             raise FileError("--rejects would overwrite the file that is imported")
-        matched = Columns.match(
-            table.header,
-            IMPORTS[target].fields,
-            mapped=_pairs(columns or ()),
-            constants=_pairs(constants or ()),
+        if on_exists is not OnExists.FAIL and target is not Target.USERS:
+            raise typer.BadParameter(f"--on-exists is for users, not for {target}")
+        plan = Plan(
+            target=target,
+            header=table.header,
+            columns=Columns.match(
+                table.header,
+                IMPORTS[target].fields,
+                mapped=_pairs(columns or ()),
+                constants=_pairs(constants or ()),
+                defaults=_pairs(defaults or ()),
+            ),
+            skips=tuple(_skip(text) for text in skips or ()),
+            policy=policy,
+            max_errors=max_errors,
+            dry_run=dry_run,
+            on_exists=on_exists,
         )
-        with (
-            database(url=NOWHERE if dry_run else None) as opened,
-            _rejects_to(rejects, table) as rejected,
-        ):
-            importer = Importer(
-                producer=opened.producer,
-                table=table,
-                target=IMPORTS[target],
-                columns=matched,
-                label=label,
-                rejected=rejected,
+        with rejects_to(rejects) as rejected:
+            summary = (
+                _check(table, plan, rejected)
+                if dry_run
+                else _import(table, plan, rejected, label=label, wait=not no_wait)
             )
-            followed = _run(opened, importer, dry_run=dry_run, wait=not (no_wait or dry_run))
-        summary = Summary.of(importer, followed, dry_run=dry_run)
         summary.show_json() if as_json else summary.show()
+        if dry_run and not as_json:
+            say("a dry run: nothing was imported")
         if summary.is_flawed:
             raise typer.Exit(ExitCode.REFUSED)
 
@@ -123,27 +160,61 @@ for _target in Target:
     )
 
 
-def _run(opened: Database, importer: Importer, *, dry_run: bool, wait: bool) -> Followed | None:
-    started = monotonic()
-    with progress("rows", total=importer.table.lines) as show:
-        if dry_run:
-            importer.check(show)
-        else:
-            importer.hand_over(show)
-    if not importer.account.balances:
-        raise AssertionError(f"rows are not accounted for: {importer.account}")
-    if not wait:
-        return None
-    run = importer.run
-    follow(
-        lambda: opened.jobs.open_jobs(correlation_id=run),
-        total=importer.jobs,
-        look_again=f"tallyman jobs counts --correlation-id {run}",
+def _check(table: TableFile, plan: Plan, rejected: Rejected) -> Summary:
+    reasons = Reasons()
+
+    def told(error: RowError) -> None:
+        reasons(error)
+        rejected(error)
+
+    with progress("rows", total=table.lines) as show:
+        report = check_file(
+            table, plan, decode=Payloads(KINDS).decode, rejected=told, progressed=show
+        )
+    return Summary(
+        run_id=None,
+        file=table.path.name,
+        state=RunState.FINISHED,
+        rows=sum(report.ends.values()),
+        ends={end.value: rows for end, rows in report.ends.items()},
+        skipped=report.skipped,
+        reasons=reasons.counts(),
     )
-    return Followed(
-        seconds=monotonic() - started,
-        states={each.state: each.jobs for each in opened.jobs.counts(correlation_id=run)},
-        reasons=opened.jobs.reasons(run),
+
+
+def _import(table: TableFile, plan: Plan, rejected: Rejected, *, label: str, wait: bool) -> Summary:
+    started = monotonic()
+    with database() as opened:
+        with progress("rows read", total=table.lines) as show:
+            taken = take_file(
+                table, plan, begin_work=opened.begin_work, label=label, progressed=show
+            )
+        run = follow_run(opened.imports, taken.run_id) if wait else None
+        seconds = monotonic() - started if run else None
+        run = run or found(opened.imports, taken.run_id)
+        for error in opened.imports.errors(run.id):
+            rejected(error)
+        reasons = opened.imports.reasons(run.id)
+    return Summary.of(run, reasons, seconds=seconds, is_new=taken.is_new)
+
+
+_SKIP = re.compile(r"(?P<column>.+?)(?P<test>\^=|~=|=)(?P<text>.*?)(?::(?P<reason>[^:]+))?")
+_TESTS = {"=": Test.EQUALS, "^=": Test.STARTS_WITH, "~=": Test.MATCHES}
+
+
+def _skip(text: str) -> SkipRule:
+    rule = _SKIP.fullmatch(text)
+    if rule is None:
+        raise InvalidMapping(
+            f"{text!r} is not of the form COLUMN=TEXT, COLUMN^=START or COLUMN~=PATTERN,"
+            " with :REASON behind it if you like"
+        )
+    column, test, compared = (rule[name].strip() for name in ("column", "test", "text"))
+    return SkipRule(
+        column=column,
+        test=_TESTS[test],
+        text=compared,
+        reason=(rule["reason"] or f"{column} {_TESTS[test].replace('_', ' ')} {compared}").strip(),
     )
 
 
@@ -159,25 +230,3 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
                 raise InvalidMapping(f"{name} is given twice")
             pairs[name] = value
     return pairs
-
-
-@contextmanager
-def _rejects_to(path: Path | None, table: TableFile) -> Iterator[Callable[[Reject], None]]:
-    if path is None:
-        yield lambda _: None
-        return
-    try:
-        # For the owner alone: rows of users are personal data.
-        file = open(path, "w", newline="", encoding="utf-8", opener=_private)  # noqa: SIM115  closed below
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error}") from error
-    with file:
-        writer = csv.writer(file)
-        writer.writerow(("line", "code", "reason", *table.header))
-        yield lambda reject: writer.writerow(
-            (reject.line, reject.code, reject.reason, *reject.cells)
-        )
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

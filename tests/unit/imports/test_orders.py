@@ -50,14 +50,6 @@ class TestGrouping:
         assert [line["line_id"] for line in job.payload["lines"]] == ["a", "2"]
         assert [(reject.line, reject.code) for reject in rejects] == [(4, "InvalidOrder")]
 
-    def test_names_jobs_so_that_they_sort_as_the_file_does(self) -> None:
-        jobs, _ = plan(
-            Target.ORDERS, HEADER, rows(*((f"o{number}", "LAMP", "1") for number in range(200)))
-        )
-        ids = [job.job_id("import-1") for job in jobs]
-        assert ids == sorted(ids)
-        assert ids[0] == "import-1-000000002"
-
 
 class TestBadRows:
     def test_report_a_negative_quantity_and_keep_the_rest_of_the_order(self) -> None:

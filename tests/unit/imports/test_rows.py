@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from domain.imports.account import Account
-from domain.imports.columns import Columns, run_id
+from domain.imports.columns import Columns
 from domain.imports.errors import InvalidMapping
-from domain.imports.rows import ImportJob, Reject, Row
+from domain.imports.rows import ImportJob, Row
+from domain.imports.runs import Plan, run_id
 from domain.imports.targets import IMPORTS, Target
 from tests.unit.imports.import_builders import plan, rows
 
@@ -111,9 +111,10 @@ class TestRunId:
         "other",
         [
             {"digest": "another"},
-            {"kind": "users.register"},
+            {"target": Target.USERS},
             {"constants": {"quantity": "5"}},
             {"label": "again"},
+            {"max_errors": 3},
         ],
     )
     def test_is_another_for_anything_else(self, other: dict[str, Any]) -> None:
@@ -123,32 +124,11 @@ class TestRunId:
 def _run(
     *,
     digest: str = "content",
-    kind: str = "allocation.create_batch",
+    target: Target = Target.BATCHES,
     constants: dict[str, str] | None = None,
     label: str = "",
+    max_errors: int | None = None,
 ) -> str:
     columns = Columns(places={"sku": 1}, constants=constants or {})
-    return run_id(digest=digest, kind=kind, columns=columns, label=label)
-
-
-class TestAccount:
-    def test_balances_when_each_row_is_in_a_job_or_reported(self) -> None:
-        account = Account()
-        read = rows(("a",), ("b",), ("c",))
-        assert len(list(account.reading(read))) == 3
-        account.enter(ImportJob(payload={}, rows=tuple(read[:2])))
-        assert not account.balances
-        account.report(Reject(line=4, code="InvalidSku", reason="no"))
-        assert account.balances
-
-    def test_counts_reported_rows_by_code_with_the_first_as_example(self) -> None:
-        account = Account()
-        for line in (3, 5):
-            account.report(Reject(line=line, code="InvalidSku", reason=f"line {line}"))
-        [entry] = account.reported.values()
-        assert (entry.rows, entry.first_line, entry.reason) == (2, 3, "line 3")
-
-    def test_counts_rows_that_take_up_several_lines(self) -> None:
-        account = Account()
-        list(account.reading([Row(line=2, cells=("a\nb",), span=2)]))
-        assert account.long_rows == 1
+    plan = Plan(target=target, header=BATCH, columns=columns, max_errors=max_errors)
+    return run_id(digest=digest, plan=plan, label=label)
