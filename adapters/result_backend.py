@@ -1,5 +1,8 @@
 """Celery's result backend: the ledger itself, and a mirror for clients that know only Redis."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import structlog
@@ -8,8 +11,10 @@ from celery.backends.base import BaseBackend
 from celery.backends.redis import RedisBackend
 
 from adapters.postgres.engine import create
+from adapters.postgres.import_queries import ImportQueries
 from adapters.postgres.queries import JobQueries
 from domain.errors import DomainError
+from domain.imports.commands import ImportFile
 from domain.jobs.executor import failure_of
 from domain.jobs.model import Failure, Job, JobState
 
@@ -17,6 +22,9 @@ log = structlog.get_logger()
 
 QUEUED = "QUEUED"
 """Celery state of a job that the ledger has accepted; PENDING is a job nobody knows."""
+
+PROGRESS = "PROGRESS"
+"""Celery state of an import's run that is not over; its info counts the rows that are done."""
 
 STATES = {
     JobState.QUEUED: QUEUED,
@@ -26,6 +34,15 @@ STATES = {
     JobState.DEAD: states.FAILURE,
     JobState.CANCELLED: states.REVOKED,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """What the ledger is asked for."""
+
+    jobs: JobQueries
+    imports: ImportQueries
+    close: Callable[[], None]
 
 
 class LedgerBackend(BaseBackend):
@@ -39,19 +56,23 @@ class LedgerBackend(BaseBackend):
 
     def __init__(self, app: Celery, url: str | None = None, **options: Any) -> None:
         super().__init__(app, url=url, **options)
-        self._queries: JobQueries | None = None
 
-    @property
-    def queries(self) -> JobQueries:
+    @cached_property
+    def ledger(self) -> Ledger:
         # Built at first use, which in a worker is after the fork.
-        if self._queries is None:
-            self._queries = JobQueries(create(self.url, application="tallyman results"))
-        return self._queries
+        engine = create(self.url, application="tallyman results")
+        return Ledger(jobs=JobQueries(engine), imports=ImportQueries(engine), close=engine.dispose)
 
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
-        job = self.queries.find(task_id)
+        job = self.ledger.jobs.find(task_id)
         if job is None:
             return {"status": states.PENDING, "result": None, "task_id": task_id}
+        if job.kind == ImportFile.kind and not job.state.is_terminal:
+            return {
+                "status": PROGRESS,
+                "result": self.ledger.imports.progress(job.payload["run_id"]),
+                "task_id": task_id,
+            }
         return dict(
             self.meta_from_decoded(
                 {

@@ -71,6 +71,15 @@ class ImportQueries:
         rows = self._read(f"{_RUNS} WHERE import_run.id = %(id)s", id=run_id)
         return _view(rows[0]) if rows else None
 
+    def progress(self, run_id: str) -> dict[str, Any]:
+        """Return how far a run is as plain values; empty where there is no such run."""
+        rows = self._read(
+            "SELECT id AS run_id, file_name AS file, state, rows, rows_done, ends"
+            " FROM import_run WHERE id = %(id)s",
+            id=run_id,
+        )
+        return dict(rows[0]._mapping) if rows else {}  # noqa: SLF001  its public way to a dict
+
     def newest(self, *, states: Sequence[RunState] = (), limit: int = 50) -> list[RunView]:
         """Return runs, the newest first."""
         where = "WHERE import_run.state = ANY(%(states)s)" if states else ""

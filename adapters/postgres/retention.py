@@ -14,6 +14,19 @@ DELETE FROM outbox WHERE id IN (
     WHERE published_at < now() - make_interval(days => %(days)s)
     ORDER BY published_at LIMIT %(at_most)s)"""
 
+# The run itself is kept: by it the same file is known when it comes again.
+_CHUNKS = """
+DELETE FROM import_chunk USING (
+    SELECT run_id, number FROM import_chunk JOIN import_run ON id = run_id
+    WHERE import_run.finished_at < now() - make_interval(days => %(days)s) AND state <> 'cancelled'
+    LIMIT %(at_most)s
+) AS old WHERE import_chunk.run_id = old.run_id AND import_chunk.number = old.number"""
+
+_ERRORS = """
+DELETE FROM import_error WHERE id IN (
+    SELECT import_error.id FROM import_error JOIN import_run ON import_run.id = run_id
+    WHERE finished_at < now() - make_interval(days => %(days)s) LIMIT %(at_most)s)"""
+
 
 class PostgresRetention:
     """Meets `domain.jobs.maintenance.Retention`."""
@@ -26,4 +39,6 @@ class PostgresRetention:
         return {
             "jobs": self._connection.exec_driver_sql(_JOBS, limits).rowcount,
             "events": self._connection.exec_driver_sql(_EVENTS, limits).rowcount,
+            "import_chunks": self._connection.exec_driver_sql(_CHUNKS, limits).rowcount,
+            "import_errors": self._connection.exec_driver_sql(_ERRORS, limits).rowcount,
         }

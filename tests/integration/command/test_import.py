@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from adapters.postgres.queries import JobQueries
-from tests.integration.command.conftest import Ran, RunJobs, Tallyman
+from tests.integration.command.conftest import Ran, Tallyman
 
 Worker = Callable[[], AbstractContextManager[None]]
 
@@ -39,32 +38,33 @@ def sales(home: Path) -> Path:
 
 def in_all(ran: Ran) -> dict[str, Any]:
     summary: dict[str, Any] = ran.json
-    assert summary["rows_read"] == summary["rows_in_jobs"] + summary["rows_reported"]
+    assert summary["rows"] == sum(summary["ends"].values())
     return summary
 
 
+def came_to(summary: dict[str, Any]) -> dict[str, int]:
+    return {end: rows for end, rows in summary["ends"].items() if rows}
+
+
 class TestImport:
-    def test_follows_every_job_to_its_end(
+    def test_follows_every_row_to_its_end(
         self, tallyman: Tallyman, sales: Path, worker: Worker
     ) -> None:
         with worker():
             stock = tallyman("import", "batches", "stock.csv", "--json")
             orders = tallyman("import", "orders", sales, *MAPPED, "--json")
         assert (stock.code, orders.code) == (0, 1)
-        assert in_all(stock)["states"] == {"succeeded": 2}
+        assert came_to(in_all(stock)) == {"created": 2}
         summary = in_all(orders)
-        assert (summary["rows_read"], summary["rows_in_jobs"], summary["jobs"]) == (8, 4, 3)
-        assert {each["code"]: each["rows"] for each in summary["reported"]} == {
+        assert (summary["state"], summary["rows"]) == ("finished", 8)
+        assert came_to(summary) == {"allocated": 2, "refused": 2, "failed": 4}
+        assert {each["code"]: each["rows"] for each in summary["reasons"]} == {
             "InvalidQuantity": 2,
-            "InvalidSku": 1,
+            "InvalidSku": 2,
+            "OutOfStock": 1,
             "UnreadableRow": 1,
         }
-        assert summary["states"] == {"succeeded": 1, "rejected": 2}
-        assert {each["code"]: each["jobs"] for each in summary["reasons"]} == {
-            "OutOfStock": 1,
-            "InvalidSku": 1,
-        }
-        assert summary["jobs_per_second"] > 0
+        assert summary["rows_per_second"] > 0
 
     def test_orders_the_rest_of_an_order_with_a_bad_row(
         self, tallyman: Tallyman, sales: Path, worker: Worker
@@ -83,59 +83,87 @@ class TestImport:
     ) -> None:
         with worker():
             told = tallyman("import", "orders", sales, *MAPPED).out
-        assert "8 rows read = 4 in 3 jobs + 4 reported" in told
+        assert "8 rows = 4 refused + 4 failed" in told
         assert "quantity must be at least 1, got -1" in told
         assert "no product has sku 'LAMP'" in told
-        assert "3 jobs in" in told
+        assert "8 rows in" in told
 
-    def test_does_nothing_new_for_a_file_that_was_imported_before(
-        self, tallyman: Tallyman, sales: Path, engine: Engine, run_jobs: RunJobs
+    def test_does_nothing_for_a_file_that_was_imported_before(
+        self, tallyman: Tallyman, sales: Path, worker: Worker
     ) -> None:
-        first = in_all(tallyman("import", "orders", sales, *MAPPED, "--no-wait", "--json"))
-        assert (first["new_jobs"], first["states"]) == (3, None)
-        run_jobs()
+        first = tallyman("import", "orders", sales, *MAPPED, "--no-wait", "--json").json
+        assert (first["is_new"], first["state"], first["ends"]["refused"]) == (True, "running", 0)
         (sales.parent / "packed").write_bytes(gzip.compress(SALES.encode()))
-        again = tallyman("import", "orders", "packed", *MAPPED)
+        with worker():
+            again = tallyman("import", "orders", "packed", *MAPPED)
         assert "imported before" in again.out
-        assert sum(count.jobs for count in JobQueries(engine).counts()) == 3
+        assert len(tallyman("imports", "list", "--json").json) == 1
 
     def test_imports_a_file_again_under_another_label(
         self, tallyman: Tallyman, sales: Path
     ) -> None:
         tallyman("import", "orders", sales, *MAPPED, "--no-wait")
-        again = tallyman(
-            "import", "orders", sales, *MAPPED, "--label", "restocked", "--no-wait", "--json"
-        )
-        assert in_all(again)["new_jobs"] == 3
+        tallyman("import", "orders", sales, *MAPPED, "--label", "restocked", "--no-wait")
+        assert len(tallyman("imports", "list", "--json").json) == 2
 
-    def test_accepts_the_orders_in_the_order_of_the_file(
-        self, tallyman: Tallyman, sales: Path, engine: Engine
+    def test_counts_what_it_is_told_to_skip(
+        self, tallyman: Tallyman, sales: Path, worker: Worker
     ) -> None:
-        run = in_all(tallyman("import", "orders", sales, *MAPPED, "--no-wait", "--json"))["run"]
-        jobs = JobQueries(engine).newest(correlation_id=run)
-        by_id = sorted(jobs, key=lambda job: job.id)
-        assert [job.payload["order_id"] for job in by_id] == ["1", "3", "4"]
+        skip = ("--skip", "InvoiceNo^=C:cancellation")
+        with worker():
+            summary = in_all(tallyman("import", "orders", sales, *MAPPED, *skip, "--json"))
+        assert summary["skipped"] == {"cancellation": 1}
+        assert (summary["ends"]["skipped"], summary["ends"]["failed"]) == (1, 3)
 
     def test_sets_what_the_file_does_not_say(
-        self, tallyman: Tallyman, sales: Path, engine: Engine
+        self, tallyman: Tallyman, sales: Path, worker: Worker
     ) -> None:
         settings = ("--set", "policy=backorder", "--set", "may_split=true", "--set", "priority=4")
-        tallyman("import", "orders", sales, *MAPPED, *settings, "--no-wait")
-        payload = JobQueries(engine).newest()[0].payload
-        assert (payload["policy"], payload["may_split"], payload["priority"]) == (
-            "backorder",
-            True,
-            4,
-        )
+        with worker():
+            tallyman("import", "batches", "stock.csv")
+            tallyman("import", "orders", sales, *MAPPED, *settings)
+        order = tallyman("orders", "show", "3", "--json").json
+        assert (order["policy"], order["may_split"], order["priority"]) == ("backorder", True, 4)
+
+    def test_fills_empty_cells_with_defaults(
+        self, tallyman: Tallyman, home: Path, worker: Worker
+    ) -> None:
+        (home / "few.csv").write_text("reference,sku,quantity\nb1,LAMP,\nb2,LAMP,3\n")
+        with worker():
+            tallyman("import", "batches", "few.csv", "--default", "quantity=7")
+        [product] = tallyman("stock", "--json").json
+        assert product["purchased"] == 10
+
+    def test_imports_nothing_of_a_file_with_a_bad_row_where_that_is_the_policy(
+        self, tallyman: Tallyman, home: Path, worker: Worker
+    ) -> None:
+        rows = [f"b{number},LAMP,{number}" for number in range(5_000)]
+        (home / "bad.csv").write_text("\n".join(["reference,sku,quantity", *rows, "b,LAMP,-1"]))
+        (home / "good.csv").write_text("\n".join(["reference,sku,quantity", *rows]))
+        policy = ("--policy", "reject_file", "--json")
+        with worker():
+            bad = tallyman("import", "batches", "bad.csv", *policy)
+            assert (bad.code, bad.json["state"]) == (1, "refused")
+            assert tallyman("stock", "--json").json == []
+            good = tallyman("import", "batches", "good.csv", *policy)
+        assert (good.code, came_to(in_all(good))) == (0, {"created": 5_000})
+
+    def test_stops_at_too_many_errors(self, tallyman: Tallyman, home: Path, worker: Worker) -> None:
+        rows = [f"b{number},LAMP,-1" for number in range(9_000)]
+        (home / "bad.csv").write_text("\n".join(["reference,sku,quantity", *rows]))
+        with worker():
+            ran = tallyman("import", "batches", "bad.csv", "--max-errors", "100", "--json")
+        assert (ran.code, ran.json["state"]) == (1, "refused")
+        assert 100 < ran.json["ends"]["failed"] < 9_000
 
     def test_reports_all_rows_of_an_order_that_is_none(
-        self, tallyman: Tallyman, home: Path
+        self, tallyman: Tallyman, home: Path, worker: Worker
     ) -> None:
         rows = [f"{order},LAMP,1" for order in ("x" * 65, "x" * 65, "", *["big"] * 1_001)]
         (home / "odd.csv").write_text("\n".join(["order_id,sku,quantity", *rows]))
-        summary = in_all(tallyman("import", "orders", "odd.csv", "--no-wait", "--json"))
-        assert summary["jobs"] == 0
-        assert {each["code"]: each["rows"] for each in summary["reported"]} == {
+        with worker():
+            summary = in_all(tallyman("import", "orders", "odd.csv", "--json"))
+        assert {each["code"]: each["rows"] for each in summary["reasons"]} == {
             "InvalidIdentifier": 3,
             "InvalidOrder": 1_001,
         }
@@ -153,20 +181,22 @@ class TestImport:
                 *("--map", "username=Login,email=Mail,name=Name"),
             )
         assert ran.code == 1
-        assert in_all(ran)["states"] == {"succeeded": 1, "rejected": 1}
+        assert came_to(in_all(ran)) == {"created": 1, "refused": 1, "failed": 1}
         assert "nowhere" not in ran.out
         rejects = home / "rejects.csv"
         assert rejects.stat().st_mode & 0o777 == 0o600
         with rejects.open(newline="") as file:
-            [row] = csv.DictReader(file)
-        assert (row["line"], row["code"], row["Mail"]) == ("3", "InvalidEmail", "nowhere")
+            [bob, ada] = csv.DictReader(file)
+        assert (bob["line"], bob["code"]) == ("3", "InvalidEmail")
+        assert (ada["line"], ada["code"]) == ("4", "UsernameTaken")
+        assert "nowhere" in bob["value"]
 
     def test_shows_what_would_happen_without_a_server(
         self, lonely_tallyman: Tallyman, sales: Path
     ) -> None:
         ran = lonely_tallyman("import", "orders", sales, *MAPPED, "--dry-run", "--json")
         assert ran.code == 1
-        assert (in_all(ran)["jobs"], ran.json["new_jobs"]) == (3, 0)
+        assert (ran.json["run"], came_to(in_all(ran))) == (None, {"unchanged": 4, "failed": 4})
 
     @pytest.mark.parametrize(
         "arguments",
