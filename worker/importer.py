@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from adapters.files import TableFile
+from adapters.files.tables import Table
 from adapters.postgres.persistence import Persistently
 from adapters.postgres.unit_of_work import BeginPostgresWork
 from domain.imports.reading import Decode, Reader
@@ -26,7 +26,7 @@ class Taken:
 
 
 def take_file(
-    table: TableFile,
+    table: Table,
     plan: Plan,
     *,
     begin_work: BeginPostgresWork,
@@ -46,7 +46,7 @@ def take_file(
         run = Run.begin(
             id=run_id(digest=table.digest, plan=plan, label=label),
             plan=plan,
-            file_name=table.path.name,
+            file_name=table.name,
             source=source,
         )
         with begin_work() as work:
@@ -59,7 +59,7 @@ def take_file(
 
 
 def check_file(
-    table: TableFile,
+    table: Table,
     plan: Plan,
     *,
     decode: Decode,

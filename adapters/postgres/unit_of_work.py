@@ -16,8 +16,9 @@ from adapters.postgres.persistence import is_contention, is_outage
 from adapters.postgres.retention import PostgresRetention
 from adapters.postgres.stock import PostgresStock
 from adapters.postgres.users import PostgresUsers
-from domain.errors import StaleDecision
-from domain.imports.errors import RowsBroken
+from domain.errors import DomainError, StaleDecision
+from domain.imports.errors import RowsBroken, SourceNotFound
+from domain.imports.sources import Arrival, Source, Sources
 from domain.jobs.executor import failure_of
 from domain.jobs.ports import Decoder
 from domain.jobs.retries import Backoff
@@ -34,6 +35,7 @@ class PostgresUnitOfWork:
         *,
         backoff: Backoff,
         decode: Decoder,
+        sources: Sources,
         locks_first: bool,
         reached: Callable[[str], None],
     ) -> None:
@@ -41,6 +43,8 @@ class PostgresUnitOfWork:
         self._outbox = PostgresOutbox(connection)
         self._reached = reached
         self._decode = decode
+        self._afterwards: list[Callable[[], None]] = []
+        self.sources = sources
         self.locks_first = locks_first
         self.jobs = PostgresLedger(connection, backoff=backoff)
         self.stock = PostgresStock(connection, reached=reached)
@@ -63,6 +67,10 @@ class PostgresUnitOfWork:
     def record(self, job_id: str, events: Iterable[Event]) -> None:
         self._outbox.record(job_id, events)
 
+    def afterwards(self, action: Callable[[], None]) -> None:
+        """Do something once all is committed; a process that dies then never does it."""
+        self._afterwards.append(action)
+
     def decode(self, kind: str, payload: Mapping[str, Any]) -> Command:
         return self._decode(kind, payload)
 
@@ -71,7 +79,8 @@ class PostgresUnitOfWork:
         """Undo what is done within, and that alone, if it fails.
 
         Raises:
-            RowsBroken: It failed for no reason that passes by itself.
+            RowsBroken: It failed for no reason that passes by itself; what the business refuses
+                is raised as it is.
         """
         savepoint = self._connection.begin_nested()
         stock, outbox = self.stock.pending(), self._outbox.pending()
@@ -85,6 +94,8 @@ class PostgresUnitOfWork:
             savepoint.rollback()
             self.stock.restore(stock)
             self._outbox.restore(outbox)
+            if isinstance(error, DomainError):
+                raise
             raise RowsBroken(failure_of(error, personal=personal)) from error
         savepoint.commit()
 
@@ -94,6 +105,18 @@ class PostgresUnitOfWork:
         self.stock.flush()
         self._reached("commit.ready")
         self._connection.commit()
+        for action in self._afterwards:
+            action()
+
+
+class NoSources:
+    """Knows no source: in a process that runs no imports nobody looks for one."""
+
+    def find(self, name: str) -> Source:
+        raise SourceNotFound(f"no source is called {name!r}: none is described here")
+
+    def arrivals(self, source: Source) -> Iterable[Arrival]:
+        raise SourceNotFound(f"no source is called {source.name!r}: none is described here")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +125,7 @@ class BeginPostgresWork:
 
     engine: Engine
     backoff: Backoff = field(default_factory=Backoff)
+    sources: Sources = field(default_factory=NoSources)
     decode: Decoder = field(default_factory=lambda: Payloads(KINDS).decode)
     reached: Callable[[str], None] = lambda _: None
 
@@ -110,6 +134,7 @@ class BeginPostgresWork:
             self.engine.connect(),
             backoff=self.backoff,
             decode=self.decode,
+            sources=self.sources,
             locks_first=locks_first,
             reached=self.reached,
         )

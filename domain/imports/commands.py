@@ -7,6 +7,16 @@ from domain.messages import Command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScanSource(Command):
+    """Look at a source, and begin to import what has arrived there."""
+
+    kind: ClassVar[str] = "imports.scan_source"
+
+    source: str
+    """Name of the source."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImportFile(Command):
     """Import a file that was taken; the job ends with the run, and answers with its account."""
 

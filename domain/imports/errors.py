@@ -8,6 +8,22 @@ class InvalidMapping(DomainError):
     """The file's columns cannot be matched with the fields of the jobs."""
 
 
+class FileError(DomainError):
+    """The file cannot be read as rows."""
+
+
+class FileChanged(DomainError):
+    """Somebody wrote to the file while it was read."""
+
+
+class SourceNotFound(DomainError):
+    """No source has this name."""
+
+
+class InvalidSource(DomainError):
+    """A source's description cannot be used."""
+
+
 class RunNotFound(DomainError):
     """No import run has this id."""
 

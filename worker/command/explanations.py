@@ -2,11 +2,16 @@
 
 from adapters.broker import BrokerAway
 from adapters.embedded.errors import EmbeddedServerError
-from adapters.files import FileError
 from adapters.postgres.persistence import is_outage
 from domain.allocation.errors import OrderNotFound
 from domain.errors import DomainError, InvalidPayload, Unavailable
-from domain.imports.errors import InvalidMapping
+from domain.imports.errors import (
+    FileError,
+    InvalidMapping,
+    InvalidSource,
+    RunNotFound,
+    SourceNotFound,
+)
 from domain.jobs.errors import JobNotFound, UnknownKind
 from domain.users.errors import UserNotFound
 from worker.addresses import NotRunning
@@ -26,9 +31,16 @@ def explain(error: Exception) -> tuple[str, ExitCode] | None:
     if getattr(getattr(error, "orig", None), "sqlstate", None) == UNDEFINED_TABLE:
         return "the database has no tables yet: run `tallyman migrate upgrade`", ExitCode.AWAY
     match error:
-        case JobNotFound() | OrderNotFound() | UserNotFound():
+        case JobNotFound() | OrderNotFound() | UserNotFound() | RunNotFound() | SourceNotFound():
             code = ExitCode.NOT_FOUND
-        case InvalidPayload() | UnknownKind() | InvalidMapping() | FileError() | SettingsError():
+        case (
+            InvalidPayload()
+            | UnknownKind()
+            | InvalidMapping()
+            | InvalidSource()
+            | FileError()
+            | SettingsError()
+        ):
             code = ExitCode.USAGE
         case DomainError():
             return _one_line(f"{error.code}: {error}"), ExitCode.REFUSED

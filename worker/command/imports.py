@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from adapters.files import FileError, TableFile, open_table
+from adapters.files.opening import open_table
+from adapters.files.tables import Table
 from adapters.payloads import Payloads
 from domain.imports.columns import Columns
-from domain.imports.errors import InvalidMapping
+from domain.imports.errors import FileError, InvalidMapping
 from domain.imports.runs import OnExists, Plan, RowError, RowPolicy, RunState
 from domain.imports.skips import SkipRule, Test
 from domain.imports.targets import IMPORTS, Target
@@ -160,7 +161,7 @@ for _target in Target:
     )
 
 
-def _check(table: TableFile, plan: Plan, rejected: Rejected) -> Summary:
+def _check(table: Table, plan: Plan, rejected: Rejected) -> Summary:
     reasons = Reasons()
 
     def told(error: RowError) -> None:
@@ -173,7 +174,7 @@ def _check(table: TableFile, plan: Plan, rejected: Rejected) -> Summary:
         )
     return Summary(
         run_id=None,
-        file=table.path.name,
+        file=table.name,
         state=RunState.FINISHED,
         rows=sum(report.ends.values()),
         ends={end.value: rows for end, rows in report.ends.items()},
@@ -182,7 +183,7 @@ def _check(table: TableFile, plan: Plan, rejected: Rejected) -> Summary:
     )
 
 
-def _import(table: TableFile, plan: Plan, rejected: Rejected, *, label: str, wait: bool) -> Summary:
+def _import(table: Table, plan: Plan, rejected: Rejected, *, label: str, wait: bool) -> Summary:
     started = monotonic()
     with database() as opened:
         with progress("rows read", total=table.lines) as show:

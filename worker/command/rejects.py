@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adapters.files import FileError
+from domain.imports.errors import FileError
 from domain.imports.runs import RowError
 
 COLUMNS = ("line", "column", "code", "message", "value")

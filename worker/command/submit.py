@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from adapters.files import FileError
+from domain.imports.errors import FileError
 from domain.jobs.errors import UnknownKind
 from domain.jobs.model import JobState
 from domain.kinds import KINDS

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from adapters.files import open_table
+from adapters.files.opening import open_table
 from adapters.postgres.import_queries import ImportQueries, RunView
 from adapters.postgres.unit_of_work import BeginPostgresWork
 from domain.imports.columns import Columns

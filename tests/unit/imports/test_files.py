@@ -5,17 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from adapters.files import FileError, TableFile, open_table
+from adapters.files.csv_file import CsvFile
+from adapters.files.opening import open_table
+from adapters.files.tables import Table
+from domain.imports.errors import FileError
 from domain.imports.rows import Reject, Row
 
 
-def a_file(folder: Path, content: bytes | str) -> TableFile:
+def a_file(folder: Path, content: bytes | str) -> Table:
     path = folder / "rows"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return open_table(path)
 
 
-def cells(table: TableFile) -> list[tuple[str, ...]]:
+def cells(table: Table) -> list[tuple[str, ...]]:
     return [row.cells for row in table.rows() if isinstance(row, Row)]
 
 
@@ -23,11 +26,13 @@ class TestOpenTable:
     @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
     def test_finds_the_delimiter(self, tmp_path: Path, delimiter: str) -> None:
         table = a_file(tmp_path, f"sku{delimiter}quantity\nA{delimiter}1\n")
+        assert isinstance(table, CsvFile)
         assert (table.delimiter, table.header) == (delimiter, ("sku", "quantity"))
         assert cells(table) == [("A", "1")]
 
     def test_is_not_misled_by_delimiters_within_quotes(self, tmp_path: Path) -> None:
         table = a_file(tmp_path, '"sku, or code, or name";quantity\n"A,B";1\n')
+        assert isinstance(table, CsvFile)
         assert table.delimiter == ";"
 
     @pytest.mark.parametrize(
@@ -41,6 +46,7 @@ class TestOpenTable:
     )
     def test_finds_the_encoding(self, tmp_path: Path, encoding: str, found: str) -> None:
         table = a_file(tmp_path, "sku,name\nA,café\n".encode(encoding))
+        assert isinstance(table, CsvFile)
         assert (table.encoding, table.header) == (found, ("sku", "name"))
         assert cells(table) == [("A", "café")]
 
@@ -58,7 +64,7 @@ class TestOpenTable:
         [
             (b"", "no header"),
             (b"\n\n", "no header"),
-            (b"PK\x03\x04rest", "spreadsheet"),
+            (b"PK\x03\x04rest", "not a zip file"),
             (gzip.compress(b"sku\nA\n")[:-6], "end-of-stream"),
             (b"sku,name\nA,\x81\xff\n", "neither UTF-8 nor Windows-1252"),
         ],

@@ -1,67 +1,59 @@
-"""Files of rows: CSV as it comes, in any of its usual encodings and dialects, gzip too."""
+"""CSV as it comes, in any of its usual encodings and dialects."""
 
 import csv
-import gzip
-import zlib
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from io import StringIO, TextIOWrapper
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
+from adapters.files.packing import opened
+from adapters.files.tables import UNREADABLE, Table, check_header
 from domain.imports.rows import Reject, Row
 
 DELIMITERS = (",", ";", "\t", "|")
-UNREADABLE = "UnreadableRow"
-"""Code of a row whose cells cannot be told apart."""
+MOST_LINE = 1 << 20
+"""Characters of a line; what is longer is no row."""
 
-_GZIP = b"\x1f\x8b"
-_ZIP = b"PK\x03\x04"
 _NOT_IN_CP1252 = frozenset(b"\x81\x8d\x8f\x90\x9d")
 _CHUNK = 1 << 20
 _SAMPLE = 1 << 16
 
 
-class FileError(Exception):
-    """The file cannot be read as rows."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TableFile:
-    """A file of rows, read through once: what it holds and how to read it."""
+class CsvFile(Table):
+    """A file of delimited text."""
 
-    path: Path
-    digest: str
-    """SHA-256 of its content, which packing it changes nothing about."""
     encoding: str
     delimiter: str
-    header: tuple[str, ...]
-    lines: int
-    """Line feeds in it: the number of rows, about."""
 
     def rows(self) -> Iterator[Row | Reject]:
         """Read the rows below the header one by one; empty lines are none."""
-        with _opened(self.path) as content, _text(content, self.encoding) as text:
-            reader = csv.reader(text, delimiter=self.delimiter, strict=True)
+        with opened(self.path, most_bytes=self.most_bytes) as content:
+            lines = _Lines(_text(content, self.encoding))
+            reader = self._reader(lines)
             _first(reader)
             while True:
-                line = reader.line_num + 1
+                line = lines.number + 1
                 try:
                     cells = tuple(next(reader))
                 except StopIteration:
                     return
+                except _LineTooLong as error:
+                    # In the middle of a row the reader cannot go on: another begins after it.
+                    reader = self._reader(lines)
+                    yield Reject(line=line, code=UNREADABLE, reason=str(error))
                 except csv.Error as error:
-                    span = (
-                        f"line {line}"
-                        if line == reader.line_num
-                        else (f"lines {line} to {reader.line_num}")
-                    )
-                    yield Reject(line=line, code=UNREADABLE, reason=f"{error}, in {span}")
+                    reason = f"{error}, in {_span(line, lines.number)}"
+                    yield Reject(line=line, code=UNREADABLE, reason=reason)
                 else:
                     if cells:
-                        yield self._row(cells, line=line, span=reader.line_num - line + 1)
+                        yield self._row(cells, line=line, span=lines.number - line + 1)
+
+    def _reader(self, lines: "_Lines") -> Iterator[list[str]]:
+        return csv.reader(lines, delimiter=self.delimiter, strict=True)
 
     def _row(self, cells: tuple[str, ...], *, line: int, span: int) -> Row | Reject:
         width = len(self.header)
@@ -72,37 +64,66 @@ class TableFile:
         return Row(line=line, cells=cells[:width], span=span)
 
 
-def open_table(path: Path) -> TableFile:
+def open_csv(path: Path, *, name: str, most_bytes: int, kept_by: object) -> CsvFile:
     """Read a file through: its digest, encoding, delimiter and header.
 
     It is UTF-8, or UTF-16 where it starts with a byte order mark, or else Windows-1252; the
     delimiter is the one that divides the header into the most columns.
 
     Raises:
-        FileError: It cannot be opened, is damaged, or has no header.
+        ValueError: It is no text in these encodings, has no header, or is too large.
     """
     digest = sha256()
     encoding = _Encoding()
     lines = 0
-    try:
-        with _opened(path) as content:
-            while chunk := content.read(_CHUNK):
-                digest.update(chunk)
-                encoding.look_at(chunk)
-                lines += chunk.count(b"\n")
-        found = encoding.name()
-        with _opened(path) as content, _text(content, found) as text:
-            delimiter, header = _header(text.read(_SAMPLE))
-    except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:
-        raise FileError(f"cannot read {path}: {error}") from error
-    return TableFile(
+    with opened(path, most_bytes=most_bytes) as content:
+        while chunk := content.read(_CHUNK):
+            digest.update(chunk)
+            encoding.look_at(chunk)
+            lines += chunk.count(b"\n")
+    found = encoding.name()
+    with opened(path, most_bytes=most_bytes) as content:
+        delimiter, header = _header(_text(content, found).read(_SAMPLE))
+    return CsvFile(
         path=path,
+        name=name,
         digest=digest.hexdigest(),
-        encoding=found,
-        delimiter=delimiter,
         header=header,
         lines=lines,
+        most_bytes=most_bytes,
+        kept_by=kept_by,
+        encoding=found,
+        delimiter=delimiter,
     )
+
+
+class _LineTooLong(Exception):
+    """A line is longer than any row."""
+
+
+class _Lines:
+    """Counts lines, and never holds one that is too long."""
+
+    def __init__(self, text: TextIOWrapper) -> None:
+        self._text = text
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(MOST_LINE)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        if len(line) == MOST_LINE and not line.endswith(("\n", "\r")):
+            self._leave_out_the_rest()
+            raise _LineTooLong(f"line {self.number} has more than {MOST_LINE:,} characters")
+        return line
+
+    def _leave_out_the_rest(self) -> None:
+        while (more := self._text.readline(MOST_LINE)) and not more.endswith(("\n", "\r")):
+            continue
 
 
 class _Encoding:
@@ -137,12 +158,8 @@ class _Encoding:
                 self._is_utf8 = False
 
 
-def _opened(path: Path) -> BinaryIO:
-    with path.open("rb") as file:
-        start = file.read(len(_ZIP))
-    if start == _ZIP:
-        raise ValueError("it is a ZIP file or a spreadsheet; save it as CSV")
-    return cast("BinaryIO", gzip.open(path)) if start.startswith(_GZIP) else path.open("rb")
+def _span(first: int, last: int) -> str:
+    return f"line {first}" if first == last else f"lines {first} to {last}"
 
 
 def _text(content: BinaryIO, encoding: str) -> TextIOWrapper:
@@ -155,10 +172,7 @@ def _header(sample: str) -> tuple[str, tuple[str, ...]]:
         for delimiter in DELIMITERS
     }
     delimiter = max(headers, key=lambda each: len(headers[each]))
-    header = tuple(column.strip() for column in headers[delimiter])
-    if not any(header):
-        raise ValueError("it has no header: its first line names the columns")
-    return delimiter, header
+    return delimiter, check_header(headers[delimiter])
 
 
 def _first(reader: Iterable[list[str]]) -> list[str]:

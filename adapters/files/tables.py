@@ -1,0 +1,69 @@
+"""Tables: what every kind of file is read as."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+from domain.imports.rows import Reject, Row
+
+UNREADABLE = "UnreadableRow"
+"""Code of a row whose cells cannot be told apart."""
+MOST_COLUMNS = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A file of rows, looked through once; `rows` may be read as often as one likes."""
+
+    path: Path
+    name: str
+    """What it is called, wherever it lies."""
+    digest: str
+    """SHA-256 of its content, which packing it changes nothing about."""
+    header: tuple[str, ...]
+    lines: int
+    """Rows in it, about."""
+    most_bytes: int
+    kept_by: object = field(default=None, repr=False)
+    """What keeps a fetched file in its place for as long as it may be read."""
+
+    def rows(self) -> Iterator[Row | Reject]:
+        """Read the rows one by one."""
+        raise NotImplementedError
+
+
+def check_header(header: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the columns, without the spaces around them.
+
+    Raises:
+        ValueError: There are none, or too many.
+    """
+    names = tuple(column.strip() for column in header)
+    if not any(names):
+        raise ValueError("it has no header: its first line names the columns")
+    if len(names) > MOST_COLUMNS:
+        raise ValueError(
+            f"it has {len(names):,} columns, at most {MOST_COLUMNS:,} are read:"
+            " is its delimiter one that stands in its cells?"
+        )
+    return names
+
+
+def as_cell(value: object) -> str:
+    """Return a typed value as the text that a cell of CSV would hold.
+
+    Raises:
+        ValueError: It is a list, an object, or something else that is no cell.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        # A column of whole numbers with gaps is often one of floats.
+        return str(int(value))
+    if isinstance(value, str | int | float | Decimal | date):
+        return str(value)
+    if value is None:
+        return ""
+    raise ValueError(f"a cell is expected, and a value is a {type(value).__name__}")

@@ -1,0 +1,1 @@
+"""Where files of imports come from."""

@@ -1,0 +1,26 @@
+"""The sources that are described in a folder, and what has arrived there."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from adapters.sources import descriptions, folders, remote
+from domain.imports.sources import Arrival, Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribedSources:
+    """Meets `domain.imports.sources.Sources`."""
+
+    descriptions: Path
+    """Folder of the descriptions."""
+    folder: Path = field(default_factory=Path)
+    """Working folder, in which folders of sources are."""
+
+    def find(self, name: str) -> Source:
+        return descriptions.read(self.descriptions, name)
+
+    def arrivals(self, source: Source) -> Iterable[Arrival]:
+        if remote.is_url(source.files):
+            return remote.arrived(source)
+        return folders.arrived(source, self.folder)
