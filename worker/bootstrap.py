@@ -12,6 +12,7 @@ from adapters.postgres.engine import create
 from adapters.postgres.persistence import Persistently
 from adapters.postgres.unit_of_work import BeginPostgresWork
 from adapters.result_backend import RedisMirror
+from adapters.sources.described import DescribedSources
 from domain.errors import DomainError
 from domain.jobs.model import Job
 from domain.jobs.retries import Backoff
@@ -49,14 +50,21 @@ def build_runtime(
     """Build what runs jobs; call it after the fork, for connections do not survive one."""
     worker = f"{socket.gethostname()}:{os.getpid()}"
     engine = create(addresses.database_url, application=f"tallyman {worker}", by_index=True)
+    decode = Payloads(KINDS).decode
     backoff = Backoff(
         base_seconds=settings.retry_base_seconds, cap_seconds=settings.retry_cap_seconds
     )
     return WorkerRuntime(
         executor=LoggedExecutor(
             kinds=KINDS,
-            begin_work=BeginPostgresWork(engine=engine, backoff=backoff, reached=reached),
-            decode=Payloads(KINDS).decode,
+            begin_work=BeginPostgresWork(
+                engine=engine,
+                backoff=backoff,
+                reached=reached,
+                decode=decode,
+                sources=DescribedSources(descriptions=settings.imports_folder),
+            ),
+            decode=decode,
             persistently=Persistently(),
             worker=worker,
             reached=reached,

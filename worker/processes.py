@@ -25,7 +25,7 @@ from worker.event_relay import EventRelay
 from worker.heartbeat import Heartbeat
 from worker.producer import Producer
 from worker.relay import Relay
-from worker.schedule import LedgerScheduler, entries
+from worker.schedule import LedgerScheduler, entries, source_entries
 from worker.settings import Settings
 
 LAST_RESULT_LOOKS = 30
@@ -110,6 +110,7 @@ def run_beat(settings: Settings) -> None:
     scheduler = partial(
         LedgerScheduler,
         schedule_entries=entries(settings),
+        described=partial(source_entries, settings.imports_folder),
         submit=producer.submit,
         alive=heartbeat.beat,
     )

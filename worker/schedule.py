@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
@@ -10,7 +11,10 @@ from celery import Celery
 from celery.beat import Scheduler
 from celery.schedules import crontab
 
-from domain.errors import Unavailable
+from adapters.sources import descriptions
+from domain.errors import DomainError, Unavailable
+from domain.imports.commands import ScanSource
+from domain.imports.sources import Source
 from domain.jobs.commands import PruneLedger
 from domain.jobs.errors import IdempotencyConflict
 from worker.settings import Settings
@@ -116,6 +120,48 @@ def entries(settings: Settings) -> tuple[Entry, ...]:
     )
 
 
+def source_entries(folder: Path) -> tuple[Entry, ...]:
+    """Return the sources that are described in a folder and looked at by the clock.
+
+    One whose description cannot be used is left out, and the log says why.
+    """
+    found = []
+    for name in descriptions.names(folder):
+        try:
+            source = descriptions.read(folder, name)
+            timing = _timing_of(source)
+        except (DomainError, ValueError) as error:
+            log.warning("source_not_usable", source=name, error=str(error))
+            continue
+        if timing is not None:
+            found.append(
+                Entry(
+                    name=f"scan:{name}",
+                    kind=ScanSource.kind,
+                    payload={"source": name},
+                    timing=timing,
+                )
+            )
+    return tuple(found)
+
+
+def _timing_of(source: Source) -> Timing | None:
+    if source.every_seconds is not None:
+        return Every(seconds=source.every_seconds)
+    if source.cron is None:
+        return None
+    minute, hour, day_of_month, month_of_year, day_of_week = source.cron.split()
+    cron = Cron(
+        minute=minute,
+        hour=hour,
+        day_of_month=day_of_month,
+        month_of_year=month_of_year,
+        day_of_week=day_of_week,
+    )
+    cron.latest(now())
+    return cron
+
+
 class Submit(Protocol):
     """Hands a job to the ledger, as `Producer.submit` does."""
 
@@ -140,6 +186,7 @@ class LedgerScheduler(Scheduler):
         *,
         schedule_entries: tuple[Entry, ...],
         submit: Submit,
+        described: Callable[[], tuple[Entry, ...]] = tuple,
         clock: Callable[[], datetime] = now,
         alive: Callable[[], None] = lambda: None,
         **options: Any,
@@ -148,22 +195,31 @@ class LedgerScheduler(Scheduler):
         self._clock = clock
         self._alive = alive
         self._is_away = False
-        start = clock()
-        self._entries = schedule_entries
-        self._due = {entry.name: entry.timing.latest(start) for entry in schedule_entries}
+        self._fixed = schedule_entries
+        self._described = described
+        self._due: dict[str, datetime] = {}
+        self._entries(clock())
         super().__init__(app, **{**options, "lazy": True, "max_interval": LOOK_SECONDS})
 
     def tick(self, *_: object, **__: object) -> float:
         """Submit what is due; return the seconds until the next look."""
         self._alive()
         moment = self._clock()
-        for entry in self._entries:
+        current = self._entries(moment)
+        for entry in current:
             while (slot := self._due[entry.name]) <= moment:
                 if not self._hand_over(entry, slot):
                     return PAUSE_SECONDS
                 self._due[entry.name] = entry.timing.following(slot)
-        waits = [(slot - moment).total_seconds() for slot in self._due.values()]
+        waits = [(self._due[entry.name] - moment).total_seconds() for entry in current]
         return min([LOOK_SECONDS, *waits])
+
+    def _entries(self, moment: datetime) -> tuple[Entry, ...]:
+        """Return what is scheduled now; what is new is due at its latest slot."""
+        current = (*self._fixed, *self._described())
+        for entry in current:
+            self._due.setdefault(entry.name, entry.timing.latest(moment))
+        return current
 
     def _hand_over(self, entry: Entry, slot: datetime) -> bool:
         job_id = entry.job_id(slot)

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     relay_poll_seconds: Annotated[float, Field(gt=0, le=1)] = 1.0
     """How often the relay looks without being told, up to 1; retries become due this way."""
 
+    imports_folder: Path = Path("imports")
+    """Folder of the descriptions of sources, `<name>.toml`, on beat's machine and the workers'."""
+
     event_stream_length: Annotated[int, Field(ge=1_000)] = 100_000
     """Events that the Redis Stream keeps for consumers, about; older ones make room."""
 

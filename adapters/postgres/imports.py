@@ -15,9 +15,10 @@ from domain.imports.runs import OnExists, Plan, Report, RowEnd, RowPolicy, Run, 
 from domain.imports.skips import SkipRule, Test
 
 _OPEN = """
-INSERT INTO import_run (id, target, source, file_name, digest, plan, state, is_checked)
+INSERT INTO import_run (id, target, source, file_name, digest, plan, state, is_checked,
+                        finished_at)
 VALUES (%(id)s, %(target)s, %(source)s, %(file_name)s, decode(%(digest)s, 'hex'), %(plan)s::jsonb,
-        %(state)s, %(is_checked)s)
+        %(state)s, %(is_checked)s, CASE WHEN NOT %(is_open)s THEN now() END)
 ON CONFLICT (id) DO NOTHING"""
 
 _ADD_CHUNK = """
@@ -73,6 +74,7 @@ class PostgresImports:
                 "plan": _json(asdict(run.plan)),
                 "state": run.state,
                 "is_checked": run.is_checked,
+                "is_open": run.state.is_open,
             },
         )
         return written.rowcount == 1

@@ -14,7 +14,6 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 from adapters.files.opening import open_table
 from adapters.files.tables import Table
-from domain.errors import Unavailable
 from domain.imports.errors import FileChanged, FileError, InvalidSource
 from domain.imports.sources import Source
 
@@ -22,6 +21,8 @@ log = structlog.get_logger()
 
 CHUNK = 1 << 20
 TRIES = 4
+NOT_FOUND = (404, 410)
+"""What HTTP answers where nothing is."""
 
 # What a store may raise while it, or the way to it, is briefly broken.
 _persistently = retry(
@@ -30,6 +31,10 @@ _persistently = retry(
     stop=stop_after_attempt(TRIES),
     reraise=True,
 )
+
+
+class SourceAway(Exception):
+    """A store cannot be reached; the job that looks there is tried again later."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,7 +65,7 @@ class RemoteFile:
         except FileNotFoundError as error:
             raise FileChanged(f"{self.name} has gone") from error
         except OSError as error:
-            raise Unavailable(f"{self.name} cannot be fetched: {error}") from error
+            raise SourceAway(f"{self.name} cannot be fetched: {error}") from error
         return open_table(
             Path(local.name), most_bytes=self.source.most_bytes, name=self.name, kept_by=local
         )
@@ -109,7 +114,7 @@ def arrived(source: Source) -> Iterator[RemoteFile]:
 
     Raises:
         InvalidSource: What it takes to read such URLs is not installed.
-        Unavailable: The store cannot be reached.
+        SourceAway: The store cannot be reached.
     """
     try:
         store, pattern = import_module("fsspec.core").url_to_fs(source.files)
@@ -123,7 +128,7 @@ def arrived(source: Source) -> Iterator[RemoteFile]:
     try:
         found = _listed(store, pattern)
     except OSError as error:
-        raise Unavailable(f"source {source.name} cannot be reached: {error}") from error
+        raise SourceAway(f"source {source.name} cannot be reached: {error}") from error
     for path, info in sorted(found.items()):
         if info.get("type") != "directory":
             yield RemoteFile(
@@ -141,7 +146,14 @@ def _listed(store: Any, pattern: str) -> dict[str, dict[str, Any]]:  # noqa: ANN
     if any(sign in pattern for sign in "*?["):
         found: dict[str, dict[str, Any]] = store.glob(pattern, detail=True)
         return found
-    return {pattern: store.info(pattern)} if store.exists(pattern) else {}
+    try:
+        return {pattern: store.info(pattern)}
+    except FileNotFoundError as error:
+        # What could not be reached is "not found" too, in the words of some stores.
+        status = getattr(error.__cause__, "status", None)
+        if error.__cause__ is None or status in NOT_FOUND:
+            return {}
+        raise ConnectionError(str(error.__cause__)) from error
 
 
 def _marks(info: dict[str, Any]) -> tuple[object, ...]:

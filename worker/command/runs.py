@@ -7,13 +7,17 @@ import typer
 
 from adapters.postgres.import_queries import RunView
 from adapters.postgres.persistence import Persistently
+from adapters.sources import descriptions
+from domain.errors import DomainError
+from domain.imports.commands import ScanSource
 from domain.imports.runs import RowEnd, RunState
 from domain.imports.steering import cancel_run, resume_run
 from worker.command.database import Database, database
-from worker.command.follow import follow_run, found
+from worker.command.follow import OpenAmong, follow, follow_run, found
 from worker.command.import_summary import Summary
-from worker.command.output import JsonOption, note, say, show_fields, show_json, show_table
+from worker.command.output import JsonOption, fail, note, say, show_fields, show_json, show_table
 from worker.command.rejects import rejects_to
+from worker.settings import load
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -151,6 +155,68 @@ def resume(run_id: RunId, *, follow: FollowOption = False) -> None:
         if follow:
             run = follow_run(opened.imports, run_id)
             Summary.of(run, opened.imports.reasons(run_id)).show()
+
+
+@app.command("sources")
+def list_sources(*, as_json: JsonOption = False) -> None:
+    """List the sources that are described here; one that cannot be used says why."""
+    folder = load().imports_folder
+    found = [_described(folder, name) for name in descriptions.names(folder)]
+    if as_json:
+        show_json(found)
+        return
+    show_table(
+        f"Sources in {folder}",
+        ("source", "what", "files", "looked at", "cannot be used"),
+        [tuple(each.values()) for each in found],
+    )
+
+
+@app.command()
+def scan(
+    source: Annotated[str, typer.Argument(metavar="SOURCE")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Have a worker look at a source now, and say what it found."""
+    with database() as opened:
+        receipt = opened.producer.submit(ScanSource.kind, {"source": source})
+        follow(
+            OpenAmong(opened.jobs, [receipt.job_id]),
+            total=1,
+            look_again=f"tallyman jobs show {receipt.job_id}",
+        )
+        job = opened.jobs.find(receipt.job_id)
+    if job is None or job.result is None:
+        fail(job.error.message if job and job.error else f"job {receipt.job_id} has no result")
+    if as_json:
+        show_json(job.result)
+        return
+    for each in job.result["taken"]:
+        say(f"taken: {each['file']}, run {each['run']}")
+    for each in job.result["known"]:
+        say(f"known: {each['file']} was imported before, as run {each['run']}")
+    for each in job.result["refused"]:
+        say(f"refused: {each['file']}: {each['message']}")
+    for name in job.result["waiting"]:
+        say(f"waiting: {name} may still be written")
+    if not any(job.result[name] for name in ("taken", "known", "refused", "waiting")):
+        say("nothing has arrived")
+
+
+def _described(folder: Path, name: str) -> dict[str, str | None]:
+    try:
+        source = descriptions.read(folder, name)
+    except DomainError as error:
+        return {"source": name, "what": None, "files": None, "looked_at": None, "error": str(error)}
+    every = f"every {source.every_seconds} s" if source.every_seconds else None
+    return {
+        "source": name,
+        "what": source.target,
+        "files": source.files,
+        "looked_at": every or source.cron or "when asked to",
+        "error": None,
+    }
 
 
 def _resume(opened: Database, run_id: str) -> None:
