@@ -8,7 +8,8 @@ from domain.imports.effects import EFFECTS, Effect
 from domain.imports.errors import ImportRefused, RowsBroken, RunNotFound
 from domain.imports.events import ImportEnded
 from domain.imports.ports import ImportWork
-from domain.imports.reading import Item, Reader, count_failed
+from domain.imports.reading import Item, Reader
+from domain.imports.reporting import fail
 from domain.imports.rows import Reject, Row
 from domain.imports.runs import Report, RowEnd, Run, RunState
 from domain.imports.taking import hand_over_chunk
@@ -129,5 +130,5 @@ class _Importing:
 def _broken(item: Item, broken: RowsBroken) -> Report:
     report = Report()
     for row in item.rows:
-        count_failed(report, row.line, broken.failure.type, broken.failure.message, row.cells)
+        fail(report, row.line, broken.failure.type, broken.failure.message, row.cells)
     return report

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from domain.errors import DomainError
+from domain.imports.reporting import fail
 from domain.imports.rows import Reject, Row
-from domain.imports.runs import Plan, Report, RowEnd, RowError
+from domain.imports.runs import Plan, Report, RowEnd
 from domain.imports.skips import Skips
 from domain.imports.targets import IMPORTS, Target
 from domain.messages import Command
@@ -41,13 +42,13 @@ class Reader:
         items: list[Item] = []
         for planned in self._target.jobs(self._wanted(rows, report), self._plan.columns):
             if isinstance(planned, Reject):
-                count_failed(report, planned.line, planned.code, planned.reason, planned.cells)
+                fail(report, planned.line, planned.code, planned.reason, planned.cells)
                 continue
             try:
                 command = self._decode(self._target.kind, planned.payload)
             except DomainError as error:
                 for row in planned.rows:
-                    count_failed(report, row.line, error.code, error.message, row.cells)
+                    fail(report, row.line, error.code, error.message, row.cells)
             else:
                 items.append(Item(command=command, rows=planned.rows))
         return items
@@ -60,11 +61,3 @@ class Reader:
             else:
                 report.ends[RowEnd.SKIPPED] += 1
                 report.skipped[reason] += 1
-
-
-def count_failed(report: Report, line: int, code: str, message: str, cells: Sequence[str]) -> None:
-    """Count a row that could not be imported as it is."""
-    report.ends[RowEnd.FAILED] += 1
-    report.errors.append(
-        RowError(line=line, column=None, code=code, message=message, value="|".join(cells))
-    )
