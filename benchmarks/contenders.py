@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import redis
@@ -14,10 +13,8 @@ from celery import Celery
 
 from adapters.broker import EPOCH_KEY
 from adapters.embedded.servers import Addresses
-from adapters.postgres import schema
-from adapters.postgres.engine import create
 from benchmarks.orders import Load
-from benchmarks.stack import celery_worker, process, wait_until
+from benchmarks.stack import celery_worker, database, plain, process, wait_until
 from domain.jobs.model import Submission
 from worker.producer import Producer
 
@@ -125,35 +122,27 @@ def _send(app: Celery, load: Load) -> None:
 @contextmanager
 def _database(stage: Stage, load: Load) -> Iterator[tuple[str, dict[str, str]]]:
     """Give a fresh database with the load's stock in it."""
-    name = f"bench_{uuid4().hex}"
-    with psycopg.connect(_plain(stage.servers.database_url), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-    url = stage.servers.database_url.rsplit("/", 1)[0] + f"/{name}"
-    engine = create(url)
-    schema.upgrade(engine)
-    engine.dispose()
-    with psycopg.connect(_plain(url), autocommit=True) as connection:
-        connection.execute(
-            "INSERT INTO product (sku) SELECT 'SKU-' || n FROM generate_series(0, %s) AS n",
-            [load.products - 1],
-        )
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "INSERT INTO batch (reference, sku, purchased, fingerprint)"
-                " VALUES (%(reference)s, %(sku)s, %(quantity)s, '')",
-                load.batches(),
+    with database(stage.servers.database_url) as url:
+        with psycopg.connect(plain(url), autocommit=True) as connection:
+            connection.execute(
+                "INSERT INTO product (sku) SELECT 'SKU-' || n FROM generate_series(0, %s) AS n",
+                [load.products - 1],
             )
-        connection.execute("ANALYZE")
-    environment = {
-        "TALLYMAN_DATABASE_URL": url,
-        "TALLYMAN_BROKER_URL": stage.servers.broker_url,
-        "TALLYMAN_LOG_LEVEL": "WARNING",
-    }
-    try:
-        yield url, environment
-    finally:
-        with psycopg.connect(_plain(stage.servers.database_url), autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+            with connection.cursor() as cursor:
+                cursor.executemany(
+                    "INSERT INTO batch (reference, sku, purchased, fingerprint)"
+                    " VALUES (%(reference)s, %(sku)s, %(quantity)s, '')",
+                    load.batches(),
+                )
+            connection.execute("ANALYZE")
+        yield (
+            url,
+            {
+                "TALLYMAN_DATABASE_URL": url,
+                "TALLYMAN_BROKER_URL": stage.servers.broker_url,
+                "TALLYMAN_LOG_LEVEL": "WARNING",
+            },
+        )
 
 
 @contextmanager
@@ -174,7 +163,7 @@ def _timed(url: str, load: Load, began: float) -> Timing:
     It is asked seldom: whoever counts rows all the time takes them their processor.
     """
     done = "SELECT count(*) FROM job WHERE state = 'succeeded'"
-    with psycopg.connect(_plain(url), autocommit=True) as connection:
+    with psycopg.connect(plain(url), autocommit=True) as connection:
         wait_until(lambda: _count(connection, done) == load.orders, every=0.25)
         row = connection.execute("SELECT extract(epoch FROM max(finished_at)) FROM job").fetchone()
     assert row is not None
@@ -184,7 +173,7 @@ def _timed(url: str, load: Load, began: float) -> Timing:
 
 def _check(url: str, load: Load) -> None:
     """Refuse a measurement of a wrong result."""
-    with psycopg.connect(_plain(url), autocommit=True) as connection:
+    with psycopg.connect(plain(url), autocommit=True) as connection:
         assert _count(connection, "SELECT count(*) FROM sales_order") == load.orders
         assert _count(connection, "SELECT coalesce(sum(allocated), 0) FROM batch") == _count(
             connection, "SELECT coalesce(sum(quantity), 0) FROM allocation"
@@ -195,7 +184,3 @@ def _count(connection: psycopg.Connection[tuple[int]], query: str) -> int:
     row = connection.execute(query.encode()).fetchone()
     assert row is not None
     return int(row[0])
-
-
-def _plain(url: str) -> str:
-    return url.replace("postgresql+psycopg://", "postgresql://")

@@ -8,8 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
+import psycopg
 from celery import Celery
+
+from adapters.postgres import schema
+from adapters.postgres.engine import create
 
 DEADLINE_SECONDS = 300
 
@@ -27,6 +32,28 @@ def wait_until(
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds} s in vain")
         time.sleep(every)
+
+
+@contextmanager
+def database(server_url: str) -> Iterator[str]:
+    """Give the URL of a fresh, migrated database of this server."""
+    name = f"bench_{uuid4().hex}"
+    with psycopg.connect(plain(server_url), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    url = server_url.rsplit("/", 1)[0] + f"/{name}"
+    engine = create(url)
+    schema.upgrade(engine)
+    engine.dispose()
+    try:
+        yield url
+    finally:
+        with psycopg.connect(plain(server_url), autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def plain(url: str) -> str:
+    """Return a URL as psycopg alone takes it."""
+    return url.replace("postgresql+psycopg://", "postgresql://")
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Imports, measured beside the floor that PostgreSQL sets and the textbook's way."""
