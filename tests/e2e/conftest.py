@@ -44,7 +44,7 @@ class TallymanSetup(CeleryTestSetup):
         )
 
     def teardown(self) -> None:
-        self.app.backend.queries._engine.dispose()
+        self.app.backend.ledger.close()
         self.app.close()
 
 
