@@ -8,6 +8,10 @@ from domain.imports.errors import InvalidMapping
 from domain.imports.fields import Field
 from domain.imports.rows import Row
 
+COLUMNS = 10
+NAME = 30
+"""What a message shows of a file: so many columns, and so many characters of each."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
@@ -77,4 +81,6 @@ def _place(column: str, header: Sequence[str]) -> int:
 
 
 def _list(header: Sequence[str]) -> str:
-    return ", ".join(repr(column) for column in header)
+    shown = [repr(column if len(column) <= NAME else f"{column[:NAME]}…") for column in header]
+    more = f" and {len(shown) - COLUMNS} more" if len(shown) > COLUMNS else ""
+    return ", ".join(shown[:COLUMNS]) + more
