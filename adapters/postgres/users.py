@@ -7,6 +7,7 @@ from psycopg.errors import UniqueViolation
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import IntegrityError
 
+from adapters.postgres.rows import as_rows
 from domain.errors import StaleDecision
 from domain.users.email import EmailAddress
 from domain.users.identity import Forgotten, IdentityField, IdentityKey, Username
@@ -41,19 +42,16 @@ _TOMBSTONES = text("""
 """)
 
 _ROWS = """
-    unnest(
-        CAST(:id AS text[]), CAST(:external_id AS text[]),
-        CAST(:username AS text[]), CAST(:username_key AS text[]),
-        CAST(:email AS text[]), CAST(:email_key AS text[]), CAST(:email_verified AS boolean[]),
-        CAST(:name AS text[]), CAST(:status AS text[]), CAST(:version AS integer[]),
-        CAST(:password_hash AS text[])
+    json_to_recordset(CAST(:rows AS json)) AS new (
+        id text, external_id text, username text, username_key text, email text, email_key text,
+        email_verified boolean, name text, status text, version integer, password_hash text
     )
 """
 
 # By email: two batches that hold the same people wait for each other instead of deadlocking.
 _ADD = text(f"""
     INSERT INTO user_account ({_COLUMNS})
-    SELECT {_COLUMNS} FROM {_ROWS} AS new ({_COLUMNS})
+    SELECT {_COLUMNS} FROM {_ROWS}
     ORDER BY email_key
     ON CONFLICT DO NOTHING
     RETURNING id
@@ -66,7 +64,7 @@ _SAVE = text(f"""
         email = new.email, email_key = new.email_key, email_verified = new.email_verified,
         name = new.name, status = new.status, version = new.version,
         password_hash = new.password_hash, updated_at = now()
-    FROM {_ROWS} AS new ({_COLUMNS})
+    FROM {_ROWS}
     WHERE stored.id = new.id
 """)
 
@@ -165,14 +163,16 @@ class PostgresUsers:
         return {bytes(digest) for digest in found.scalars()}
 
     def add(self, users: Sequence[User]) -> None:
-        added = self._connection.execute(_ADD, _columns(users)).all()
+        added = self._connection.execute(_ADD, {"rows": as_rows(map(_columns, users))}).all()
         if len(added) < len(users):
             message = f"{len(users) - len(added)} of {len(users)} new users hold a taken key"
             raise StaleDecision(message)
 
     def save(self, users: Sequence[User]) -> None:
         try:
-            saved = self._connection.execute(_SAVE, _columns(users)).rowcount
+            saved = self._connection.execute(
+                _SAVE, {"rows": as_rows(map(_columns, users))}
+            ).rowcount
         except IntegrityError as error:
             if not isinstance(error.orig, UniqueViolation):
                 raise
@@ -199,20 +199,20 @@ class PostgresUsers:
         self._connection.execute(_SCRUB, {"job_ids": list(job_ids), "nothing": _NOTHING})
 
 
-def _columns(users: Sequence[User]) -> dict[str, list[Any]]:
-    profiles = [user.profile for user in users]
+def _columns(user: User) -> dict[str, object]:
+    profile = user.profile
     return {
-        "id": [user.id for user in users],
-        "external_id": [each and each.external_id for each in profiles],
-        "username": [each and each.username.given for each in profiles],
-        "username_key": [each and each.username.key for each in profiles],
-        "email": [each and each.email.given for each in profiles],
-        "email_key": [each and each.email.key for each in profiles],
-        "email_verified": [each is not None and each.email_verified for each in profiles],
-        "name": [each and each.name for each in profiles],
-        "status": [user.status.value for user in users],
-        "version": [user.version for user in users],
-        "password_hash": [each and each.password_hash for each in profiles],
+        "id": user.id,
+        "external_id": profile and profile.external_id,
+        "username": profile and profile.username.given,
+        "username_key": profile and profile.username.key,
+        "email": profile and profile.email.given,
+        "email_key": profile and profile.email.key,
+        "email_verified": profile is not None and profile.email_verified,
+        "name": profile and profile.name,
+        "status": user.status,
+        "version": user.version,
+        "password_hash": profile and profile.password_hash,
     }
 
 

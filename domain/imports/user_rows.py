@@ -25,13 +25,32 @@ class _Action(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Step:
-    """A row, and what is to be done about it."""
+class _Person:
+    """A row, and who it is about."""
 
     item: Item
+    job_id: str
+    """The job that the row would be alone: the id of a new user who has no other."""
+    keys: tuple[IdentityKey, ...]
+
+    @property
+    def user_id(self) -> str:
+        user_id: str | None = self.item.command.user_id
+        return user_id or self.job_id
+
+    @property
+    def found_by(self) -> list[IdentityKey]:
+        """Return what a user is found by, in the order in which it is looked at."""
+        return [key for key in self.keys if key.field is not IdentityField.USERNAME]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """What is to be done about a row."""
+
+    person: _Person
     action: _Action
     user_id: str
-    keys: tuple[IdentityKey, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,18 +63,26 @@ class UserRows:
     personal: bool = True
 
     def take(self, items: Sequence[Item]) -> Report:
+        people = [
+            _Person(
+                item=item,
+                job_id=f"{self.run.id}-{item.rows[0].line:09d}",
+                keys=Profile.of(item.command).keys,
+            )
+            for item in items
+        ]
         present = self.work.users.matching(
-            ids={self._user_id(item) for item in items},
-            keys={key for item in items for key in _keys_to_match(item.command)},
+            ids={person.user_id for person in people},
+            keys={key for person in people for key in person.found_by},
         )
         known = _Known.of(present)
         report = Report()
-        for segment in self._segments(items, known):
+        for segment in self._segments(people, known):
             for step, outcome in zip(segment, self._do(segment), strict=True):
-                self._count(report, step, outcome, known)
+                _count(report, step, outcome, known)
         return report
 
-    def _segments(self, items: Sequence[Item], known: "_Known") -> Iterator[list[_Step]]:
+    def _segments(self, people: Sequence[_Person], known: "_Known") -> Iterator[list[_Step]]:
         """Cut rows into runs of the same action, none of which is about another of the run.
 
         Each is planned once those before it are done, so that every row meets the users as the
@@ -63,23 +90,23 @@ class UserRows:
         """
         segment: list[_Step] = []
         taken: set[IdentityKey] = set()
-        for item in items:
-            if segment and not taken.isdisjoint(_keys_to_match(item.command)):
+        for person in people:
+            if segment and not taken.isdisjoint(person.found_by):
                 yield segment
                 segment, taken = [], set()
-            step = self._plan(item, known)
+            step = self._plan(person, known)
             if segment and step.action is not segment[0].action:
                 yield segment
                 segment, taken = [], set()
-                step = self._plan(item, known)
+                step = self._plan(person, known)
             segment.append(step)
             # Both who the user is from now on, and who it no longer is.
-            taken.update((*step.keys, *known.keys.get(step.user_id, ())))
+            taken.update((*person.keys, *known.keys.get(step.user_id, ())))
         if segment:
             yield segment
 
-    def _plan(self, item: Item, known: "_Known") -> _Step:
-        user_id = known.match(self._user_id(item), _keys_to_match(item.command))
+    def _plan(self, person: _Person, known: "_Known") -> _Step:
+        user_id = known.match(person.user_id, person.found_by)
         match self.run.plan.on_exists:
             case OnExists.SKIP if user_id is not None:
                 action = _Action.SKIP
@@ -87,12 +114,7 @@ class UserRows:
                 action = _Action.UPDATE
             case OnExists.SKIP | OnExists.UPDATE | OnExists.FAIL:
                 action = _Action.REGISTER
-        return _Step(
-            item=item,
-            action=action,
-            user_id=user_id or self._user_id(item),
-            keys=Profile.of(item.command).keys,
-        )
+        return _Step(person=person, action=action, user_id=user_id or person.user_id)
 
     def _do(self, segment: Sequence[_Step]) -> Sequence[Outcome]:
         work = _InTheNameOf(self.work, self.job_id)
@@ -102,7 +124,7 @@ class UserRows:
             case _Action.REGISTER:
                 return register_users(
                     [
-                        Request(job_id=self._job_id(step.item), command=step.item.command)
+                        Request(job_id=step.person.job_id, command=step.person.item.command)
                         for step in segment
                     ],
                     work,
@@ -110,34 +132,11 @@ class UserRows:
             case _Action.UPDATE:
                 return update_users(
                     [
-                        Request(job_id=self._job_id(step.item), command=_update_of(step))
+                        Request(job_id=step.person.job_id, command=_update_of(step))
                         for step in segment
                     ],
                     work,
                 )
-
-    def _count(self, report: Report, step: _Step, outcome: Outcome, known: "_Known") -> None:
-        match outcome:
-            case Rejected(error=error):
-                refuse(report, step.item.rows, error)
-            case Succeeded(result=result) if result:
-                before = known.versions.get(result["user_id"])
-                known.note(result["user_id"], result["version"], step.keys)
-                if before is None:
-                    report.ends[RowEnd.CREATED] += 1
-                else:
-                    changed = result["version"] != before
-                    report.ends[RowEnd.UPDATED if changed else RowEnd.UNCHANGED] += 1
-            case Succeeded():
-                report.ends[RowEnd.UNCHANGED] += 1
-
-    def _user_id(self, item: Item) -> str:
-        user_id: str | None = item.command.user_id
-        return user_id or self._job_id(item)
-
-    def _job_id(self, item: Item) -> str:
-        """Name the job that the row would be alone: the id of a new user who has no other."""
-        return f"{self.run.id}-{item.rows[0].line:09d}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -190,13 +189,24 @@ class _InTheNameOf:
         self._work.record(self._job_id, events)
 
 
-def _keys_to_match(command: RegisterUser) -> list[IdentityKey]:
-    """Return what a user is found by, in the order in which it is looked at."""
-    return [key for key in Profile.of(command).keys if key.field is not IdentityField.USERNAME]
+def _count(report: Report, step: _Step, outcome: Outcome, known: "_Known") -> None:
+    match outcome:
+        case Rejected(error=error):
+            refuse(report, step.person.item.rows, error)
+        case Succeeded(result=result) if result:
+            before = known.versions.get(result["user_id"])
+            known.note(result["user_id"], result["version"], step.person.keys)
+            if before is None:
+                report.ends[RowEnd.CREATED] += 1
+            else:
+                changed = result["version"] != before
+                report.ends[RowEnd.UPDATED if changed else RowEnd.UNCHANGED] += 1
+        case Succeeded():
+            report.ends[RowEnd.UNCHANGED] += 1
 
 
 def _update_of(step: _Step) -> UpdateUser:
-    command: RegisterUser = step.item.command
+    command: RegisterUser = step.person.item.command
     return UpdateUser(
         user_id=step.user_id,
         username=command.username,

@@ -101,7 +101,8 @@ def parse_name(raw: str) -> str:
     """
     name = normalize("NFC", raw.strip())
     _check_length(name, NAME_LENGTH, InvalidName)
-    if any(category(character) in _NOT_IN_NAMES for character in name):
+    # What is printable, nearly every name, holds none of these.
+    if not name.isprintable() and any(category(each) in _NOT_IN_NAMES for each in name):
         raise InvalidName.because("holds control characters or line breaks")
     return name
 
