@@ -46,8 +46,8 @@ UPDATE import_chunk SET
 WHERE run_id = %(run_id)s AND number = %(number)s"""
 
 _ERRORS = """
-INSERT INTO import_error (run_id, line, column_name, code, message, value)
-SELECT %(run_id)s, line, column_name, code, message, value
+INSERT INTO import_error (run_id, line, column_name, code, message, value, is_personal)
+SELECT %(run_id)s, line, column_name, code, message, value, %(is_personal)s
 FROM json_to_recordset(%(rows)s::json)
     AS error (line integer, column_name text, code text, message text, value text)"""
 
@@ -116,6 +116,14 @@ class PostgresImports:
         ).scalar_one()
         return [_unpacked(packed) for packed in orjson.loads(content)]
 
+    def holds_rows(self, run: Run) -> bool:
+        held = self._connection.exec_driver_sql(
+            "SELECT content IS NOT NULL FROM import_chunk"
+            " WHERE run_id = %(id)s AND number = %(number)s",
+            {"id": run.id, "number": run.next_chunk},
+        ).scalar()
+        return bool(held)
+
     def save(self, run: Run) -> None:
         self._connection.exec_driver_sql(
             _SAVE,
@@ -159,7 +167,10 @@ class PostgresImports:
                 }
                 for error in report.errors
             ]
-            self._connection.exec_driver_sql(_ERRORS, {"run_id": run.id, "rows": as_rows(rows)})
+            self._connection.exec_driver_sql(
+                _ERRORS,
+                {"run_id": run.id, "rows": as_rows(rows), "is_personal": run.plan.is_personal},
+            )
 
 
 def _packed(row: Row | Reject) -> list[object]:

@@ -18,7 +18,7 @@ DELETE FROM outbox WHERE id IN (
 _CHUNKS = """
 DELETE FROM import_chunk USING (
     SELECT run_id, number FROM import_chunk JOIN import_run ON id = run_id
-    WHERE import_run.finished_at < now() - make_interval(days => %(days)s) AND state <> 'cancelled'
+    WHERE import_run.finished_at < now() - make_interval(days => %(days)s)
     LIMIT %(at_most)s
 ) AS old WHERE import_chunk.run_id = old.run_id AND import_chunk.number = old.number"""
 

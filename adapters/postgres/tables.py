@@ -368,5 +368,12 @@ import_error = Table(
     Column("code", Text, nullable=False),
     Column("message", Text, nullable=False),
     Column("value", Text),
+    Column("is_personal", Boolean, nullable=False, server_default=text("false")),
     Index("ix_import_error_run_id", "run_id", "line"),
+    # Erasing a person finds what was wrong about them.
+    Index(
+        "ix_import_error_value",
+        text("lower(value)"),
+        postgresql_where=text("is_personal AND value IS NOT NULL"),
+    ),
 )

@@ -123,6 +123,12 @@ _SCRUB = text("""
     WHERE job_id = ANY(CAST(:job_ids AS text[])) AND job_id IN (SELECT id FROM scrubbed)
 """)
 
+# The cell that an import found wrong may be of somebody who is registered by another row.
+_SCRUB_ERRORS = text("""
+    UPDATE import_error SET value = NULL
+    WHERE is_personal AND value IS NOT NULL AND lower(value) = ANY(CAST(:values AS text[]))
+""")
+
 # What stays of an error is its type and module.
 _NOTHING = """{
     "message": "scrubbed: the user was erased", "details": {}, "traceback": null
@@ -196,7 +202,14 @@ class PostgresUsers:
             _JOBS_ABOUT,
             {"ids": [person.user_id for person in people], "addresses": list(addresses)},
         ).scalars()
+        self._connection.execute(_SCRUB_ERRORS, {"values": _cells(people)})
         self._connection.execute(_SCRUB, {"job_ids": list(job_ids), "nothing": _NOTHING})
+
+
+def _cells(people: Sequence[Forgotten]) -> list[str]:
+    given = {person.email for person in people}
+    keys = {key.value for person in people for key in person.keys}
+    return sorted({cell.lower() for cell in given | keys})
 
 
 def _columns(user: User) -> dict[str, object]:

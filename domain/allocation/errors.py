@@ -21,7 +21,10 @@ class InvalidQuantity(DomainError):
     @classmethod
     def outside(cls, quantity: int, *, least: int, most: int) -> "InvalidQuantity":
         rule = f"at least {least}" if quantity < least else f"at most {most}"
-        return cls(f"quantity must be {rule}, got {quantity}", {"quantity": quantity})
+        return cls(
+            f"quantity must be {rule}, got {quantity}",
+            {"field": "quantity", "quantity": quantity},
+        )
 
 
 class InvalidSku(DomainError):

@@ -9,7 +9,7 @@ from domain.imports.errors import ImportRefused, RowsBroken, RunNotFound
 from domain.imports.events import ImportEnded
 from domain.imports.ports import ImportWork
 from domain.imports.reading import Item, Reader
-from domain.imports.reporting import fail
+from domain.imports.reporting import Reporter
 from domain.imports.rows import Reject, Row
 from domain.imports.runs import Report, RowEnd, Run, RunState
 from domain.imports.taking import hand_over_chunk
@@ -120,15 +120,14 @@ class _Importing:
                 return self.effect.take(items)
         except RowsBroken as broken:
             if len(items) == 1:
-                return _broken(items[0], broken)
+                return self._broken(items[0], broken)
             middle = len(items) // 2
             report = self._take_effect(items[:middle])
             report.absorb(self._take_effect(items[middle:]))
             return report
 
-
-def _broken(item: Item, broken: RowsBroken) -> Report:
-    report = Report()
-    for row in item.rows:
-        fail(report, row.line, broken.failure.type, broken.failure.message, row.cells)
-    return report
+    def _broken(self, item: Item, broken: RowsBroken) -> Report:
+        reporter = Reporter(plan=self.run.plan)
+        for row in item.rows:
+            reporter.fail(row.line, row.cells, broken.failure.type, broken.failure.message)
+        return reporter.report

@@ -9,7 +9,7 @@ from domain.allocation.placing import allocate_orders
 from domain.allocation.services import create_batches
 from domain.imports.ports import ImportWork
 from domain.imports.reading import Item
-from domain.imports.reporting import note, refuse
+from domain.imports.reporting import Reporter
 from domain.imports.runs import Report, RowEnd, Run
 from domain.imports.targets import Target
 from domain.imports.user_rows import UserRows
@@ -30,6 +30,7 @@ class Effect(Protocol):
 class Orders:
     """Orders find stock in the order of the file."""
 
+    run: Run
     work: ImportWork
     job_id: str
     personal: bool = False
@@ -42,23 +43,25 @@ class Orders:
             if order.state is not OrderState.REJECTED
         }
         requests = [Request(job_id=self.job_id, command=item.command) for item in items]
-        report = Report()
+        reporter = Reporter(plan=self.run.plan)
+        ends = reporter.report.ends
         for item, outcome in zip(items, allocate_orders(requests, self.work), strict=True):
             match outcome:
                 case Succeeded() if item.command.order_id in known:
-                    report.ends[RowEnd.UNCHANGED] += len(item.rows)
+                    ends[RowEnd.UNCHANGED] += len(item.rows)
                 case Succeeded(result=result):
-                    _count_lines(report, item, result)
+                    _count_lines(reporter, item, result)
                     known.add(item.command.order_id)
                 case Rejected(error=error):
-                    refuse(report, item.rows, error)
-        return report
+                    reporter.refuse(item.rows, error)
+        return reporter.report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batches:
     """Batches are announced."""
 
+    run: Run
     work: ImportWork
     job_id: str
     personal: bool = False
@@ -66,24 +69,25 @@ class Batches:
     def take(self, items: Sequence[Item]) -> Report:
         known = set(self.work.stock.skus_of({item.command.reference for item in items}))
         requests = [Request(job_id=self.job_id, command=item.command) for item in items]
-        report = Report()
+        reporter = Reporter(plan=self.run.plan)
+        ends = reporter.report.ends
         for item, outcome in zip(items, create_batches(requests, self.work), strict=True):
             match outcome:
                 case Succeeded() if item.command.reference in known:
-                    report.ends[RowEnd.UNCHANGED] += 1
+                    ends[RowEnd.UNCHANGED] += 1
                 case Succeeded():
-                    report.ends[RowEnd.CREATED] += 1
+                    ends[RowEnd.CREATED] += 1
                     known.add(item.command.reference)
                 case Rejected(error=error):
-                    refuse(report, item.rows, error)
-        return report
+                    reporter.refuse(item.rows, error)
+        return reporter.report
 
 
 Make = Callable[[Run, str, ImportWork], Effect]
 
 EFFECTS: Mapping[Target, Make] = {
-    Target.ORDERS: lambda _, job_id, work: Orders(work=work, job_id=job_id),
-    Target.BATCHES: lambda _, job_id, work: Batches(work=work, job_id=job_id),
+    Target.ORDERS: lambda run, job_id, work: Orders(run=run, work=work, job_id=job_id),
+    Target.BATCHES: lambda run, job_id, work: Batches(run=run, work=work, job_id=job_id),
     Target.USERS: lambda run, job_id, work: UserRows(run=run, work=work, job_id=job_id),
 }
 
@@ -96,11 +100,16 @@ _ENDS = {
 }
 
 
-def _count_lines(report: Report, item: Item, result: Json) -> None:
+def _count_lines(reporter: Reporter, item: Item, result: Json) -> None:
     states = {line["line_id"]: LineState(line["state"]) for line in result["lines"]}
     for row, line in zip(item.rows, item.command.lines, strict=True):
         end = _ENDS[states[line.line_id]]
-        report.ends[end] += 1
         if end is RowEnd.REFUSED:
-            message = f"line {line.line_id} of order {item.command.order_id!r} found no stock"
-            note(report, row.line, "OutOfStock", message, row.cells)
+            reporter.refuse_row(
+                row,
+                "OutOfStock",
+                f"line {line.line_id} of order {item.command.order_id!r} found no stock",
+                field="sku",
+            )
+        else:
+            reporter.report.ends[end] += 1

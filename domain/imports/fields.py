@@ -62,9 +62,11 @@ def _text(_: str, text: str) -> str:
 def _whole_number(name: str, text: str) -> int:
     found = _WHOLE.fullmatch(text)
     if found is None and name == "quantity":
-        raise InvalidQuantity(f"quantity must be a whole number, got {text[:40]!r}")
+        raise InvalidQuantity(
+            f"quantity must be a whole number, got {text[:40]!r}", {"field": name}
+        )
     if found is None:
-        raise InvalidPayload(f"{name} must be a whole number")
+        raise InvalidPayload(f"{name} must be a whole number", {"field": name})
     return int(found["digits"])
 
 
@@ -73,7 +75,9 @@ def _flag(name: str, text: str) -> bool:
         return _FLAGS[text.lower()]
     except KeyError:
         # Without its cause, and the value: a wrong mapping would show a person's data.
-        raise InvalidPayload(f"{name} must be true or false, yes or no, 1 or 0") from None
+        raise InvalidPayload(
+            f"{name} must be true or false, yes or no, 1 or 0", {"field": name}
+        ) from None
 
 
 _READS: Mapping[object, Read] = {int: _whole_number, bool: _flag}

@@ -27,6 +27,9 @@ class Imports(Protocol):
     def chunk(self, run: Run, number: int) -> list[Row | Reject]:
         """Read the rows of a chunk."""
 
+    def holds_rows(self, run: Run) -> bool:
+        """Tell whether the rows of the next chunk are still kept."""
+
     def save(self, run: Run) -> None:
         """Write how far a run is; the rows of one that is over are forgotten."""
 

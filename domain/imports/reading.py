@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from domain.errors import DomainError
-from domain.imports.reporting import fail
+from domain.imports.reporting import Reporter, field_at_fault
 from domain.imports.rows import Reject, Row
 from domain.imports.runs import Plan, Report, RowEnd
 from domain.imports.skips import Skips
@@ -39,16 +39,25 @@ class Reader:
 
     def items(self, rows: Sequence[Row | Reject], report: Report) -> list[Item]:
         """Return the commands of these rows; count in `report` the rows that are in none."""
+        reporter = Reporter(plan=self._plan, report=report)
         items: list[Item] = []
         for planned in self._target.jobs(self._wanted(rows, report), self._plan.columns):
             if isinstance(planned, Reject):
-                fail(report, planned.line, planned.code, planned.reason, planned.cells)
+                reporter.fail(
+                    planned.line,
+                    planned.cells,
+                    planned.code,
+                    planned.reason,
+                    field=planned.at_fault,
+                )
                 continue
             try:
                 command = self._decode(self._target.kind, planned.payload)
             except DomainError as error:
                 for row in planned.rows:
-                    fail(report, row.line, error.code, error.message, row.cells)
+                    reporter.fail(
+                        row.line, row.cells, error.code, error.message, field=field_at_fault(error)
+                    )
             else:
                 items.append(Item(command=command, rows=planned.rows))
         return items

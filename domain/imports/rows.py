@@ -26,10 +26,19 @@ class Reject:
     code: str
     reason: str
     cells: tuple[str, ...] = field(default=(), repr=False)
+    at_fault: str | None = None
+    """Field of the command that is at fault, where it is one."""
 
     @classmethod
     def of(cls, row: Row, error: DomainError) -> "Reject":
-        return cls(line=row.line, code=error.code, reason=error.message, cells=row.cells)
+        named = error.details.get("field")
+        return cls(
+            line=row.line,
+            code=error.code,
+            reason=error.message,
+            cells=row.cells,
+            at_fault=named if isinstance(named, str) else None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from hashlib import sha256
 from domain.imports.columns import Columns
 from domain.imports.errors import RunNotOpen
 from domain.imports.skips import SkipRule
+from domain.imports.targets import Target
 
 
 class RunState(StrEnum):
@@ -82,6 +83,11 @@ class Plan:
     dry_run: bool = False
     on_exists: OnExists = OnExists.FAIL
 
+    @property
+    def is_personal(self) -> bool:
+        """Whether its rows are of people."""
+        return self.target == Target.USERS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowError:
@@ -94,7 +100,7 @@ class RowError:
     code: str
     message: str
     value: str | None = field(default=None, repr=False)
-    """The cell at fault, or the row's cells."""
+    """The cell at fault; else the row's cells, unless they are of a person."""
 
 
 @dataclass(slots=True, kw_only=True)

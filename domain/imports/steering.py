@@ -1,6 +1,6 @@
 """Steering runs: what operators ask of them."""
 
-from domain.imports.errors import RunNotFound
+from domain.imports.errors import RunNotFound, RunNotOpen
 from domain.imports.runs import Run
 from domain.imports.taking import RunWork, go_on
 
@@ -24,10 +24,16 @@ def resume_run(run_id: str, work: RunWork) -> Run:
 
     Raises:
         RunNotFound: There is no such run.
-        RunNotOpen: It was not cancelled.
+        RunNotOpen: It was not cancelled, or so long ago that its rows are gone.
     """
     run = _run(run_id, work)
     run.resume()
+    if not work.imports.holds_rows(run):
+        raise RunNotOpen(
+            f"the rows of import run {run_id!r} are not kept any more:"
+            " import the file again, under another label",
+            {"run_id": run_id},
+        )
     work.imports.save(run)
     go_on(run, work)
     return run

@@ -6,7 +6,7 @@ from enum import Enum, auto
 
 from domain.imports.ports import ImportWork
 from domain.imports.reading import Item
-from domain.imports.reporting import refuse
+from domain.imports.reporting import Reporter
 from domain.imports.runs import OnExists, Report, RowEnd, Run
 from domain.jobs.model import Request
 from domain.jobs.outcomes import Outcome, Rejected, Succeeded
@@ -76,11 +76,11 @@ class UserRows:
             keys={key for person in people for key in person.found_by},
         )
         known = _Known.of(present)
-        report = Report()
+        reporter = Reporter(plan=self.run.plan)
         for segment in self._segments(people, known):
             for step, outcome in zip(segment, self._do(segment), strict=True):
-                _count(report, step, outcome, known)
-        return report
+                _count(reporter, step, outcome, known)
+        return reporter.report
 
     def _segments(self, people: Sequence[_Person], known: "_Known") -> Iterator[list[_Step]]:
         """Cut rows into runs of the same action, none of which is about another of the run.
@@ -189,20 +189,20 @@ class _InTheNameOf:
         self._work.record(self._job_id, events)
 
 
-def _count(report: Report, step: _Step, outcome: Outcome, known: "_Known") -> None:
+def _count(reporter: Reporter, step: _Step, outcome: Outcome, known: "_Known") -> None:
     match outcome:
         case Rejected(error=error):
-            refuse(report, step.person.item.rows, error)
+            reporter.refuse(step.person.item.rows, error)
         case Succeeded(result=result) if result:
             before = known.versions.get(result["user_id"])
             known.note(result["user_id"], result["version"], step.person.keys)
             if before is None:
-                report.ends[RowEnd.CREATED] += 1
+                reporter.report.ends[RowEnd.CREATED] += 1
             else:
                 changed = result["version"] != before
-                report.ends[RowEnd.UPDATED if changed else RowEnd.UNCHANGED] += 1
+                reporter.report.ends[RowEnd.UPDATED if changed else RowEnd.UNCHANGED] += 1
         case Succeeded():
-            report.ends[RowEnd.UNCHANGED] += 1
+            reporter.report.ends[RowEnd.UNCHANGED] += 1
 
 
 def _update_of(step: _Step) -> UpdateUser:

@@ -91,12 +91,20 @@ def upgrade() -> None:
         sa.Column("code", sa.Text(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("value", sa.Text(), nullable=True),
+        sa.Column("is_personal", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.ForeignKeyConstraint(
             ["run_id"], ["import_run.id"], name=op.f("fk_import_error_run_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_import_error")),
     )
     op.create_index("ix_import_error_run_id", "import_error", ["run_id", "line"], unique=False)
+    op.create_index(
+        "ix_import_error_value",
+        "import_error",
+        [sa.literal_column("lower(value)")],
+        unique=False,
+        postgresql_where=sa.text("is_personal AND value IS NOT NULL"),
+    )
 
 
 def downgrade() -> None:

@@ -246,7 +246,7 @@ class TestServicesOnPostgres:
             ]
         ]
 
-        assert counts == [3, 4, 5]
+        assert counts == [3, 4, 6]
 
 
 class TestTwoTransactions:

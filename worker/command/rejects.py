@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from domain.imports.errors import FileError
 from domain.imports.runs import RowError
 
 COLUMNS = ("line", "column", "code", "message", "value")
+_NUMBER = re.compile(r"[+-]?[0-9]+([.,][0-9]+)?")
 # What a spreadsheet takes for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -37,7 +39,9 @@ def rejects_to(path: Path | None) -> Iterator[Rejected]:
 
 def _inert(value: str | None) -> str | None:
     """Keep a spreadsheet from running what a cell holds."""
-    return f"'{value}" if value and value.startswith(_FORMULA) else value
+    if value and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
 
 
 def _private(path: str, flags: int) -> int:

@@ -115,6 +115,26 @@ class TestOnExists:
         assert reasons(importing, run) == {2: "UserIsErased"}
 
 
+class TestErrors:
+    def test_name_the_column_and_the_cell_and_keep_no_more_of_a_person(
+        self, importing: Importing
+    ) -> None:
+        run = importing.finished(Target.USERS, [HEADER, "1,ada,nowhere,Ada Lovelace", "2,bob,Bob"])
+        bad, ragged = ImportQueries(importing.engine).errors(run.id)
+        assert (bad.line, bad.column, bad.value) == (2, "email", "nowhere")
+        assert (ragged.line, ragged.column, ragged.value) == (3, None, None)
+
+    def test_forget_a_cell_of_who_is_erased(self, importing: Importing, engine: Engine) -> None:
+        importing.finished(Target.USERS, [f"user_id,{HEADER}", "u1,1,ada,ada@example.com,Ada"])
+        run = importing.finished(Target.USERS, [HEADER, "9,eve,Ada@Example.com,Eve"])
+        [error] = ImportQueries(engine).errors(run.id)
+        assert (error.code, error.column, error.value) == ("EmailTaken", "email", "Ada@Example.com")
+        erase = Submission(job_id="erase", kind="users.erase", payload={"user_id": "u1"})
+        build_executor(engine, KINDS).run_submitted(erase, redelivered=False)
+        [error] = ImportQueries(engine).errors(run.id)
+        assert error.value is None
+
+
 class TestTheWhole:
     @pytest.mark.parametrize("seed", range(5))
     def test_is_what_rows_one_by_one_would_come_to(

@@ -55,7 +55,7 @@ class TestQuantities:
     def test_of_a_batch_out_of_bounds_are_refused(self, quantity: int, rule: str) -> None:
         with pytest.raises(InvalidQuantity, match=rule) as caught:
             CreateBatch(reference="b1", sku="LAMP", quantity=quantity)
-        assert caught.value.details == {"quantity": quantity}
+        assert caught.value.details == {"field": "quantity", "quantity": quantity}
         with pytest.raises(InvalidQuantity, match=rule):
             ChangeBatchQuantity(reference="b1", quantity=quantity)
 
