@@ -95,9 +95,9 @@ _FAILURE = """
 INSERT INTO job_failure (job_id, attempt, error, worker)
 VALUES (%(id)s, %(attempt)s, %(error)s::jsonb, %(worker)s)"""
 
-_HOLD = "UPDATE job SET next_dispatch = 'infinity' WHERE id = %(id)s AND state = 'queued'"
+_KEEP_WAITING = "UPDATE job SET next_dispatch = 'infinity' WHERE id = %(id)s AND state = 'queued'"
 
-_RELEASE = """
+_MAKE_DUE = """
 UPDATE job SET next_dispatch = now()
 WHERE id = %(id)s AND state = 'queued' AND next_dispatch = 'infinity'"""
 
@@ -169,11 +169,11 @@ class PostgresLedger:
         )
         return {row.id: (JobState(row.state), row.payload_hash) for row in rows}
 
-    def hold(self, job_id: str) -> None:
-        self._connection.exec_driver_sql(_HOLD, {"id": job_id})
+    def keep_waiting(self, job_id: str) -> None:
+        self._connection.exec_driver_sql(_KEEP_WAITING, {"id": job_id})
 
-    def release(self, job_id: str) -> None:
-        self._connection.exec_driver_sql(_RELEASE, {"id": job_id})
+    def make_due(self, job_id: str) -> None:
+        self._connection.exec_driver_sql(_MAKE_DUE, {"id": job_id})
         self._connection.exec_driver_sql(f"NOTIFY {CHANNEL}")
 
     def cancel(self, job_id: str) -> None:

@@ -58,7 +58,7 @@ def _import_chunk(request: Request[ImportChunk], work: ImportWork) -> Answer:
 
 def end(run: Run, work: ImportWork, *, job_id: str) -> None:
     """Tell of the end of a run, and let its job answer."""
-    work.jobs.release(run.job_id)
+    work.jobs.make_due(run.job_id)
     work.record(
         job_id,
         [

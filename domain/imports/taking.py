@@ -48,7 +48,7 @@ def go_on(run: Run, work: JobsWork) -> None:
     """Hand over the job of the run, which waits for its end, and that of its next chunk."""
     work.jobs.accept([(_job_of(run), QUEUE, ATTEMPTS)])
     if run.state.is_open:
-        work.jobs.hold(run.job_id)
+        work.jobs.keep_waiting(run.job_id)
         hand_over_chunk(run, work)
 
 

@@ -21,11 +21,11 @@ class Jobs(Protocol):
             IdempotencyConflict: An id is known with another payload; nothing is written.
         """
 
-    def hold(self, job_id: str) -> None:
-        """Keep an open job from being dispatched until it is released."""
+    def keep_waiting(self, job_id: str) -> None:
+        """Keep a job from being dispatched until it is made due."""
 
-    def release(self, job_id: str) -> None:
-        """Make a job that was held due now; one that is not open stays as it is."""
+    def make_due(self, job_id: str) -> None:
+        """Let a job that was kept waiting be dispatched; another stays as it is."""
 
     def cancel(self, job_id: str) -> None:
         """Withdraw a job that is open; one that is not stays as it is."""
