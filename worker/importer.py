@@ -10,7 +10,9 @@ from domain.imports.account import Account
 from domain.imports.columns import Columns, run_id
 from domain.imports.rows import Reject
 from domain.imports.targets import Import
+from domain.jobs.errors import QueueFull
 from domain.jobs.model import Submission
+from worker.handing_over import Patience
 from worker.producer import CHUNK, Producer
 
 
@@ -26,6 +28,8 @@ class Importer:
     """Tells this run from others of the same file."""
     rejected: Callable[[Reject], None] = lambda _: None
     """Told of each row that is in no job."""
+    waits: Callable[[QueueFull], None] = lambda _: None
+    """Told each time that a queue has no room for more jobs."""
     account: Account = field(default_factory=Account)
     jobs: int = 0
     new_jobs: int = 0
@@ -49,12 +53,15 @@ class Importer:
     def hand_over(self, progressed: Callable[[int], None]) -> None:
         """Submit the jobs, 5,000 to a transaction; told the number of rows read as it goes.
 
+        It goes on when there is room again, where a queue is full.
+
         Raises:
             Unavailable: PostgreSQL went away; run again, it goes on where this ended.
         """
+        patience = Patience(producer=self.producer, waits=self.waits)
         submissions = self._submissions(progressed)
         while chunk := list(islice(submissions, CHUNK)):
-            receipts = self.producer.submit_many(chunk)
+            receipts, _ = patience.submit_many(chunk)
             self.jobs += len(receipts)
             self.new_jobs += sum(receipt.is_new for receipt in receipts)
 

@@ -14,6 +14,12 @@ DELETE FROM outbox WHERE id IN (
     WHERE published_at < now() - make_interval(days => %(days)s)
     ORDER BY published_at LIMIT %(at_most)s)"""
 
+_MESSAGES = """
+DELETE FROM parked_message WHERE id IN (
+    SELECT id FROM parked_message
+    WHERE closed_at < now() - make_interval(days => %(days)s)
+    ORDER BY closed_at LIMIT %(at_most)s FOR UPDATE SKIP LOCKED)"""
+
 
 class PostgresRetention:
     """Meets `domain.jobs.maintenance.Retention`."""
@@ -26,4 +32,5 @@ class PostgresRetention:
         return {
             "jobs": self._connection.exec_driver_sql(_JOBS, limits).rowcount,
             "events": self._connection.exec_driver_sql(_EVENTS, limits).rowcount,
+            "parked_messages": self._connection.exec_driver_sql(_MESSAGES, limits).rowcount,
         }

@@ -7,6 +7,7 @@ from typing import Self
 
 from sqlalchemy import Connection, Engine
 
+from adapters.postgres.interruption import abandon_statement
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.outbox import PostgresOutbox
 from adapters.postgres.retention import PostgresRetention
@@ -14,6 +15,8 @@ from adapters.postgres.stock import PostgresStock
 from adapters.postgres.users import PostgresUsers
 from domain.jobs.retries import Backoff
 from domain.messages import Event
+
+IMPATIENT = "SET LOCAL lock_timeout = '50ms'"
 
 
 class PostgresUnitOfWork:
@@ -45,8 +48,12 @@ class PostgresUnitOfWork:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Closing rolls back what was not committed.
-        self._connection.close()
+        try:
+            if error is not None:
+                abandon_statement(self._connection)
+        finally:
+            # Closing rolls back what was not committed.
+            self._connection.close()
 
     def record(self, job_id: str, events: Iterable[Event]) -> None:
         self._outbox.record(job_id, events)
@@ -67,9 +74,12 @@ class BeginPostgresWork:
     backoff: Backoff = field(default_factory=Backoff)
     reached: Callable[[str], None] = lambda _: None
 
-    def __call__(self, *, locks_first: bool = False) -> PostgresUnitOfWork:
+    def __call__(self, *, locks_first: bool = False, patient: bool = True) -> PostgresUnitOfWork:
+        connection = self.engine.connect()
+        if not patient:
+            connection.exec_driver_sql(IMPATIENT)
         return PostgresUnitOfWork(
-            self.engine.connect(),
+            connection,
             backoff=self.backoff,
             locks_first=locks_first,
             reached=self.reached,

@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from adapters.postgres.persistence import Persistently
 from adapters.postgres.queries import JobQueries
+from domain.jobs.errors import QueueFull
 from domain.jobs.model import JobState
 from worker.command.exit_codes import ExitCode
 from worker.command.output import console, fail, note
@@ -17,6 +18,7 @@ POLL_SHARE = 10
 """Times as long as the last question took is waited at least, so that asking stays cheap."""
 SILENT_SECONDS = 15.0
 """After this long without a job finished, say what may be the matter."""
+REMIND_SECONDS = 60.0
 ASKED_AT_ONCE = 1_000
 
 Show = Callable[[int], None]
@@ -67,6 +69,22 @@ def follow(count_open: Callable[[], int], *, total: int, look_again: str) -> Non
                 sleep(max(POLL_SECONDS, POLL_SHARE * (monotonic() - asked)))
     except KeyboardInterrupt:
         fail(f"no longer looking; the jobs go on, see `{look_again}`", ExitCode.INTERRUPTED)
+
+
+class RoomNotes:
+    """Tells people that a queue is full, and again every minute that it is."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._told = float("-inf")
+
+    def __call__(self, full: QueueFull) -> None:
+        if self._clock() >= self._told + REMIND_SECONDS:
+            self._told = self._clock()
+            note(
+                "waiting for room in queue {queue!r}: {waiting:,} of at most {limit:,} jobs wait"
+                " in it".format_map(full.details)
+            )
 
 
 class OpenAmong:

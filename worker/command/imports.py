@@ -18,7 +18,7 @@ from domain.imports.rows import Reject
 from domain.imports.targets import IMPORTS, Target
 from worker.command.database import NOWHERE, Database, database
 from worker.command.exit_codes import ExitCode
-from worker.command.follow import follow, progress
+from worker.command.follow import RoomNotes, follow, progress
 from worker.command.import_summary import Followed, Summary
 from worker.command.output import JsonOption
 from worker.importer import Importer
@@ -107,6 +107,7 @@ def _command(target: Target) -> Callable[..., None]:
                 columns=matched,
                 label=label,
                 rejected=rejected,
+                waits=RoomNotes(),
             )
             followed = _run(opened, importer, dry_run=dry_run, wait=not (no_wait or dry_run))
         summary = Summary.of(importer, followed, dry_run=dry_run)
