@@ -26,7 +26,7 @@ OWN_SERVERS := env -u TALLYMAN_DATABASE_URL -u TALLYMAN_BROKER_URL
 
 .PHONY: help
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: $(READY) ## show the whole journey of some orders, servers included
@@ -62,6 +62,14 @@ migration: $(READY) ## write a revision from the tables: make migration MSG="add
 .PHONY: bench
 bench: $(READY) ## measure against peers and limits, as ratios
 	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: beside-celery
+beside-celery: $(READY) ## kill -9 stock Celery and Tallyman under load; count what is lost and doubled
+	$(BIN)/python -m benchmarks.deaths $(ARGS)
+
+.PHONY: chaos
+chaos: $(READY) ## break everything under load and judge it, for 15 minutes; SEED=7 runs that seed alone
+	$(OWN_SERVERS) $(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: clean
 clean: ## stop the embedded servers; remove them, the environment and all caches

@@ -11,9 +11,17 @@ from kombu import Connection
 from kombu.exceptions import ChannelError, OperationalError
 from uuid6 import uuid7
 
+from adapters.breakers import Breaker, CircuitOpen
 from domain.jobs.dispatching import Dispatch
+from domain.jobs.queues import PACED
 
 EPOCH_KEY = "tallyman:epoch"
+HASTILY = {
+    "socket_timeout": 5,
+    "max_retries": 1,
+    **dict.fromkeys(("interval_start", "interval_step", "interval_max"), 0.1),
+}
+"""How the broker is asked: who wants to know will ask again."""
 
 
 class BrokerAway(Exception):
@@ -27,12 +35,20 @@ class CeleryBroker:
         self._app = app
         self._asking: Connection | None = None
         self._memory = EpochKey(url) if url.startswith(("redis", "valkey")) else None
+        # Two: a broker that is full answers every question and takes nothing.
+        self._publishing = Breaker("broker_publish", failures=2, seconds=2.0)
+        self._questions = Breaker("broker_ask", failures=2, seconds=2.0)
 
-    def publish(self, dispatches: Sequence[Dispatch], *, queue: str) -> int:
-        """Publish in order; return how many were taken before one was not."""
+    def publish(
+        self, dispatches: Sequence[Dispatch], *, queue: str, pace: float | None = None
+    ) -> int:
+        """Publish in order; return how many were taken before one was not.
+
+        Messages of a limited queue say at which pace, in jobs a second, they are handed out.
+        """
         done = 0
         try:
-            with self._app.producer_or_acquire() as producer:
+            with self._publishing.calling(), self._app.producer_or_acquire() as producer:
                 for dispatch in dispatches:
                     alone = len(dispatch.job_ids) == 1
                     self._app.send_task(
@@ -45,9 +61,10 @@ class CeleryBroker:
                         ignore_result=True,
                         retry=False,
                         argsrepr=f"(<{len(dispatch.job_ids)} jobs>,)" if not alone else None,
+                        headers={PACED: pace} if pace is not None else None,
                     )
                     done += 1
-        except (OperationalError, ConnectionError, redis.RedisError):
+        except (CircuitOpen, OperationalError, OSError, redis.RedisError):
             pass
         return done
 
@@ -55,10 +72,13 @@ class CeleryBroker:
         """Count the messages that wait in `queue`.
 
         Raises:
-            BrokerAway: The broker cannot be asked.
+            BrokerAway: The broker cannot be asked, or took no message a moment ago.
         """
-        with _translated():
-            connection = self._asking or self._app.connection_for_read()
+        if self._publishing.is_resting:
+            # What cannot be published must not be claimed: to give it back costs writes.
+            raise BrokerAway("the broker took no message a moment ago and is left alone")
+        with self._question():
+            connection = self._asking or self._app.connection_for_read(transport_options=HASTILY)
             # One that failed is not asked again.
             self._asking = None
             try:
@@ -72,14 +92,22 @@ class CeleryBroker:
 
     def lost_its_memory(self) -> bool:
         """Tell whether the broker has forgotten since `remember` was last called."""
-        with _translated():
+        with self._question():
             return self._memory is not None and not self._memory.is_known()
 
     def remember(self) -> None:
         """Leave a mark that vanishes when the broker forgets."""
-        with _translated():
+        with self._question():
             if self._memory:
                 self._memory.leave()
+
+    @contextmanager
+    def _question(self) -> Iterator[None]:
+        try:
+            with self._questions.calling():
+                yield
+        except (CircuitOpen, OperationalError, OSError, redis.RedisError) as error:
+            raise BrokerAway(str(error)) from error
 
 
 class EpochKey:
@@ -88,8 +116,8 @@ class EpochKey:
     def __init__(self, url: str) -> None:
         self._redis = redis.Redis.from_url(
             url,
-            socket_timeout=5,
-            socket_connect_timeout=5,
+            socket_timeout=3,
+            socket_connect_timeout=3,
             retry=redis.retry.Retry(redis.backoff.NoBackoff(), 1),
         )
 
@@ -98,11 +126,3 @@ class EpochKey:
 
     def leave(self) -> None:
         self._redis.set(EPOCH_KEY, str(uuid7()))
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (OperationalError, ConnectionError, OSError, redis.RedisError) as error:
-        raise BrokerAway(str(error)) from error

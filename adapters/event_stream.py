@@ -1,15 +1,20 @@
 """The stream of events for other systems: a Redis Stream, trimmed, at least once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import redis
 import redis.backoff
 import redis.retry
 from redis.typing import EncodableT, FieldT
+from uuid6 import uuid7
 
+from adapters.breakers import Breaker, CircuitOpen
 from domain.jobs.publishing import RecordedEvent
 
 STREAM = "tallyman:events"
+EPOCH_KEY = "tallyman:events:epoch"
+"""A key that is gone when Redis was emptied or replaced, and the stream with it."""
 SCHEMA_VERSION = "1"
 
 
@@ -21,26 +26,52 @@ class RedisEventStream:
     """Appends events to `tallyman:events`, the oldest of about `length` making room."""
 
     def __init__(self, url: str, *, length: int) -> None:
-        self._length = length
+        self.length = length
         self._redis = redis.Redis.from_url(
             url,
-            socket_timeout=10,
+            socket_timeout=5,
             socket_connect_timeout=5,
             retry=redis.retry.Retry(redis.backoff.NoBackoff(), 1),
         )
+        self._breaker = Breaker("event_stream", failures=2, seconds=2.0)
 
     def append(self, events: Sequence[RecordedEvent]) -> None:
         """Append in order, in one round trip.
 
         Raises:
-            StreamAway: Some may have been appended: append all again, consumers know them by id.
+            StreamAway: All may have been appended: append them again, consumers know them by id.
         """
-        pipeline = self._redis.pipeline(transaction=False)
+        # All or none: a Redis that is nearly full may refuse one event and take the next.
+        pipeline = self._redis.pipeline(transaction=True)
         for event in events:
-            pipeline.xadd(STREAM, _fields(event), maxlen=self._length, approximate=True)
-        try:
+            pipeline.xadd(STREAM, _fields(event), maxlen=self.length, approximate=True)
+        with self._calling():
             pipeline.execute()
-        except (redis.RedisError, OSError) as error:
+
+    def lost_its_memory(self) -> bool:
+        """Tell whether the stream was lost since `remember` was last called.
+
+        Raises:
+            StreamAway: Redis cannot be asked.
+        """
+        with self._calling():
+            return not self._redis.exists(EPOCH_KEY)
+
+    def remember(self) -> None:
+        """Leave a mark that vanishes with the stream.
+
+        Raises:
+            StreamAway: Redis did not take it.
+        """
+        with self._calling():
+            self._redis.set(EPOCH_KEY, str(uuid7()))
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        try:
+            with self._breaker.calling():
+                yield
+        except (CircuitOpen, redis.RedisError, OSError) as error:
             raise StreamAway(str(error)) from error
 
 

@@ -14,6 +14,8 @@ from domain.jobs.kinds import JobKind
 from domain.messages import Command
 
 SHOWN_ERRORS = 5
+UNKNOWN_FIELD = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
+"""What Pydantic calls it."""
 
 
 class Payloads:
@@ -38,7 +40,7 @@ class Payloads:
         try:
             return self._adapters[kind].validate_json(orjson.dumps(payload), strict=True)
         except (ValidationError, orjson.JSONEncodeError) as error:
-            raise _invalid(kind, error) from None
+            raise _invalid(self._kinds[kind], error) from None
 
     def kind(self, name: str) -> JobKind:
         """Return the job kind of this name, or raise UnknownKind."""
@@ -59,12 +61,13 @@ class Payloads:
         }
 
 
-def _invalid(kind: str, error: ValidationError | orjson.JSONEncodeError) -> InvalidPayload:
+def _invalid(known: JobKind, error: ValidationError | orjson.JSONEncodeError) -> InvalidPayload:
+    kind = known.name
     if not isinstance(error, ValidationError):
         return InvalidPayload(f"the payload of {kind} is not JSON: {error}", {"kind": kind})
     # Only places and rules are told, not values: a payload may hold personal data.
     found = error.errors(include_input=False, include_url=False, include_context=False)
-    told = [f"{_place(problem)}: {problem['msg']}" for problem in found]
+    told = [f"{_place(problem, personal=known.personal)}: {problem['msg']}" for problem in found]
     more = f" and {len(told) - SHOWN_ERRORS} more" if len(told) > SHOWN_ERRORS else ""
     return InvalidPayload(
         f"the payload does not fit {kind}: {'; '.join(told[:SHOWN_ERRORS])}{more};"
@@ -73,5 +76,8 @@ def _invalid(kind: str, error: ValidationError | orjson.JSONEncodeError) -> Inva
     )
 
 
-def _place(problem: ErrorDetails) -> str:
+def _place(problem: ErrorDetails, *, personal: bool) -> str:
+    if personal and problem["type"] in UNKNOWN_FIELD:
+        # Its name is the sender's: who swaps names and values sends those of people.
+        return "a field that it does not have"
     return ".".join(str(step) for step in problem["loc"]) or "payload"

@@ -10,6 +10,7 @@ from celery import Celery, states
 from celery.backends.base import BaseBackend
 from celery.backends.redis import RedisBackend
 
+from adapters.breakers import Breaker, CircuitOpen
 from adapters.postgres.engine import create
 from adapters.postgres.import_queries import ImportQueries
 from adapters.postgres.queries import JobQueries
@@ -104,6 +105,9 @@ class RedisMirror:
 
     def __init__(self, app: Celery, url: str, *, expires_seconds: int) -> None:
         self._backend = _HastyRedis(app=app, url=url, expires=expires_seconds)
+        # A worker that has a job to run should not wait for this one often, nor long; but what
+        # is not copied stays so: it is tried again soon.
+        self._breaker = Breaker("redis_mirror", failures=1, seconds=3.0)
 
     def copy(self, job: Job) -> None:
         """Store how `job` stands; where Redis is away the ledger still answers."""
@@ -122,7 +126,10 @@ class RedisMirror:
         self, job_id: str, outcome: object, state: str, *, traceback: str | None = None
     ) -> None:
         try:
-            self._backend.store_result(job_id, outcome, state, traceback=traceback)
+            with self._breaker.calling():
+                self._backend.store_result(job_id, outcome, state, traceback=traceback)
+        except CircuitOpen:
+            log.debug("mirror_left_out", job_id=job_id)
         except Exception as error:  # noqa: BLE001  the outcome is committed, whatever fails here
             log.warning("mirror_failed", job_id=job_id, error=str(error))
 
@@ -139,7 +146,8 @@ class _HastyRedis(RedisBackend):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.connparams["socket_timeout"] = 2.0
+        self.connparams["socket_timeout"] = 1.0
+        self.connparams["socket_connect_timeout"] = 1.0
 
 
 def _celery_result(job: Job) -> object:

@@ -34,3 +34,15 @@ class StaleDecision(Exception):
 
 class Unavailable(Exception):
     """Something that every job needs is away; nothing was decided and no attempt counts."""
+
+
+class OutOfRoom(Unavailable):
+    """The database answers and has no room to write."""
+
+
+class Interrupted(Unavailable):
+    """The worker stops before the job is done; it is told so, and another runs the job."""
+
+
+class Contended(Exception):
+    """What a job needs is in other hands, and was for as long as one waits for it."""

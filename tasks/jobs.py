@@ -2,23 +2,38 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
 from time import sleep
 from typing import Any, ClassVar, Protocol
 
 import structlog
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject, Retry
+from celery.utils.dispatch import Signal
+from celery.utils.saferepr import saferepr
 from celery.worker.request import Request
 
-from domain.errors import DomainError, InvalidPayload, Unavailable
+from domain.errors import DomainError, Interrupted, InvalidPayload, Unavailable
+from domain.jobs.errors import Expired
 from domain.jobs.executor import Executor, Report
+from domain.jobs.holding import Holder
 from domain.jobs.kinds import JobKind
 from domain.jobs.model import NOT_STORABLE, Door, Failure, Job, JobState, Submission
+from domain.jobs.queues import PACED
+from tasks.giving_back import hand
+from tasks.protocol import HIDDEN, Schedule, is_id
 
 log = structlog.get_logger()
 
+ledger_away = Signal(name="ledger_away")
+"""Sent in the worker's main process when a job went back because the ledger was away."""
+
 PAUSE_SECONDS = 1.0
 """How long to wait before a message goes back that is the only trace of its job."""
+REPR_LENGTH = 1_024
+"""Characters of a value that are shown in Flower and in Celery's events."""
 
 
 class Mirror(Protocol):
@@ -26,8 +41,12 @@ class Mirror(Protocol):
 
     def copy(self, job: Job) -> None: ...
 
-    def refuse(self, job_id: str, error: DomainError) -> None:
-        """Answer for a job whose very id the ledger cannot hold."""
+
+class Gate(Protocol):
+    """What operators have set for queues."""
+
+    def objection(self, queue: str, *, pace: float | None) -> str | None:
+        """Say why a message may not run now that was handed out at `pace`; None where it may."""
 
 
 class Runtime(Protocol):
@@ -35,6 +54,12 @@ class Runtime(Protocol):
 
     @property
     def executor(self) -> Executor: ...
+
+    @property
+    def gate(self) -> Gate: ...
+
+    @property
+    def holder(self) -> Holder: ...
 
     @property
     def mirror(self) -> Mirror: ...
@@ -45,7 +70,15 @@ class JobDead(Exception):
 
 
 class AttemptFailed(Exception):
-    """Stands for an exception that may quote what is of a person."""
+    """Stands for an exception that may quote what is of a person, or that must not reach Celery."""
+
+
+class QueueHeld(Exception):
+    """The queue may not run jobs now; the relay hands the job out again when it may."""
+
+
+class LedgerAway(Reject):
+    """Nothing was decided: the message goes back, to be taken when the ledger is there."""
 
 
 class JobRequest(Request):
@@ -53,15 +86,25 @@ class JobRequest(Request):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        if self.task.is_personal:
-            self._kwargsrepr = "{" + ", ".join(f"{field!r}: …" for field in self.kwargs) + "}"
+        self._kwargsrepr = self._request_dict["kwargsrepr"] = self._shown()
 
-    def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001  Celery's signature
-        if not soft:
-            # The child is killed in the middle of a job: before Celery acknowledges the message,
-            # give it back, to be delivered again as a suspect.
-            self.reject(requeue=True)
-        super().on_timeout(soft, timeout)
+    def _shown(self) -> str:
+        known = {field: self.kwargs[field] for field in self.task.fields if field in self.kwargs}
+        told = [
+            f"{field!r}: {HIDDEN if self.task.is_personal else saferepr(value, REPR_LENGTH)}"
+            for field, value in known.items()
+        ]
+        # What is no field of the kind may be of a person, whatever the kind.
+        more = [HIDDEN] if len(known) < len(self.kwargs) else []
+        return "{" + ", ".join(told + more) + "}"
+
+    def on_failure(self, exc_info: ExceptionInfo, *arguments: Any, **options: Any) -> None:
+        super().on_failure(exc_info, *arguments, **options)
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        if isinstance(error, LedgerAway):
+            ledger_away.send(sender=self.task)
 
 
 class JobTask(Task):
@@ -75,40 +118,70 @@ class JobTask(Task):
     Request = JobRequest
     acks_late = True
     reject_on_worker_lost = True
+    # A child that ignored the time limit is killed in the middle of a job: its message goes back,
+    # to be delivered again as a suspect.
+    acks_on_timeout = False
     throws: ClassVar[tuple[type[Exception], ...]] = (DomainError, JobDead)
     is_personal: bool
+    fields: Sequence[str]
+    """Names of what a payload may hold."""
     runtime: Callable[[], Runtime]
 
     def __call__(self, /, *job_ids: Sequence[str], **payload: Any) -> dict[str, Any]:
         # Celery's own would take a field named `self` of the payload for the task.
-        return self.run(*job_ids, **payload)
+        try:
+            return self.run(*job_ids, **payload)
+        except MemoryError:
+            # In the hands of Celery's parent process this one ends the worker and all its children.
+            raise AttemptFailed(MemoryError.__name__) from None
 
     def run(self, /, *job_ids: Sequence[str], **payload: Any) -> dict[str, Any]:
         delivery = self.request.delivery_info or {}
         redelivered = bool(delivery.get("redelivered"))
         try:
-            if job_ids:
-                reports = self._run_dispatched(job_ids[0], redelivered=redelivered)
-            else:
-                reports = [self._run_submitted(payload, redelivered=redelivered)]
-        except Unavailable as error:
-            # Nothing was decided: the message goes back, to be taken when the ledger is there.
+            with hand.taking():
+                objection = self._objection()
+                if job_ids:
+                    reports = self._run_dispatched(
+                        job_ids[0], redelivered=redelivered, is_held=objection is not None
+                    )
+                else:
+                    reports = [
+                        self._run_submitted(
+                            payload, redelivered=redelivered, is_held=objection is not None
+                        )
+                    ]
+        except Interrupted as error:
             raise Reject(str(error), requeue=True) from error
+        except Unavailable as error:
+            raise LedgerAway(str(error), requeue=True) from error
+        if any(_is_held(report, is_held=objection is not None) for report in reports):
+            raise Retry(objection, exc=QueueHeld(objection))
         if len(reports) == 1:
             return self._answer(reports[0])
         return _summary(reports)
 
-    def _run_dispatched(self, job_ids: Sequence[str], *, redelivered: bool) -> list[Report]:
-        if not isinstance(job_ids, list) or not all(map(_is_text, job_ids)):
+    def _objection(self) -> str | None:
+        runtime = self.runtime()
+        queue = runtime.executor.kinds[self.name].queue
+        return runtime.gate.objection(queue, pace=(self.request.headers or {}).get(PACED))
+
+    def _run_dispatched(
+        self, job_ids: Sequence[str], *, redelivered: bool, is_held: bool
+    ) -> list[Report]:
+        if not isinstance(job_ids, list) or not all(map(is_id, job_ids)):
             raise InvalidPayload(f"{self.name} takes a list of job ids, or keyword arguments")
         runtime = self.runtime()
-        reports = runtime.executor.run_dispatched(self.name, job_ids, redelivered=redelivered)
+        run = runtime.holder.hold_dispatched if is_held else runtime.executor.run_dispatched
+        reports = run(self.name, job_ids, redelivered=redelivered)
         for report in reports:
-            if report.job.door is Door.CELERY:
+            if report.job.door is Door.CELERY and not _is_held(report, is_held=is_held):
                 runtime.mirror.copy(report.job)
         return reports
 
-    def _run_submitted(self, payload: dict[str, Any], *, redelivered: bool) -> Report:
+    def _run_submitted(
+        self, payload: dict[str, Any], *, redelivered: bool, is_held: bool
+    ) -> Report:
         headers = self.request.headers or {}
         origin = {
             "correlation_id": self.request.correlation_id or self.request.id,
@@ -119,16 +192,22 @@ class JobTask(Task):
             "job_id": self.request.id,
             "kind": self.name,
             # Garbage about where a job comes from is left out: the job is none the worse for it.
-            **{name: text for name, text in origin.items() if _is_text(text)},
+            **{name: text for name, text in origin.items() if is_id(text)},
         }
         try:
             submission = Submission(payload=payload, **identity)
         except InvalidPayload as error:
             # It cannot be stored as it is; what can be, is, so that the refusal is on record.
-            submission = self._unstorable(error, identity)
+            submission = Submission(payload={NOT_STORABLE: error.message}, **identity)
         runtime = self.runtime()
         try:
-            report = runtime.executor.run_submitted(submission, redelivered=redelivered)
+            report = _run(
+                runtime,
+                submission,
+                Schedule.of(headers),
+                redelivered=redelivered,
+                is_held=is_held,
+            )
         except (DomainError, Unavailable):
             raise
         except Exception as error:
@@ -143,15 +222,9 @@ class JobTask(Task):
             )
             sleep(PAUSE_SECONDS)
             raise Reject(type(error).__name__, requeue=True) from None
-        runtime.mirror.copy(report.job)
+        if not _is_held(report, is_held=is_held):
+            runtime.mirror.copy(report.job)
         return report
-
-    def _unstorable(self, error: InvalidPayload, identity: dict[str, Any]) -> Submission:
-        try:
-            return Submission(payload={NOT_STORABLE: error.message}, **identity)
-        except InvalidPayload as worse:
-            self.runtime().mirror.refuse(identity["job_id"], worse)
-            raise
 
     def _answer(self, report: Report) -> dict[str, Any]:
         job = report.job
@@ -187,6 +260,7 @@ def register(app: Celery, kinds: Iterable[JobKind], runtime: Callable[[], Runtim
             {
                 "name": kind.name,
                 "is_personal": kind.personal,
+                "fields": tuple(field.name for field in fields(kind.command)),
                 "runtime": staticmethod(runtime),
                 "__doc__": kind.command.__doc__,
                 "__module__": __name__,
@@ -208,9 +282,29 @@ def _subclasses(error: type[DomainError]) -> Iterable[type[DomainError]]:
         yield from _subclasses(subclass)
 
 
-def _is_text(value: object) -> bool:
-    """Tell whether the ledger can hold `value` as an id."""
-    return isinstance(value, str) and value.isprintable()
+def _is_held(report: Report, *, is_held: bool) -> bool:
+    # Where a job is held, its next worker may have told its outcome by now: say nothing of it.
+    return is_held and not report.job.state.is_terminal
+
+
+def _run(
+    runtime: Runtime,
+    submission: Submission,
+    schedule: Schedule,
+    *,
+    redelivered: bool,
+    is_held: bool,
+) -> Report:
+    """Run a job now, or put on record what becomes of it: no worker waits with a job in hand."""
+    now = datetime.now(tz=UTC)
+    run_at = max(now, schedule.eta or now)
+    executor = runtime.executor
+    if schedule.expires and schedule.expires <= run_at:
+        return executor.cancel_expired(submission, expired=Expired.at(schedule.expires))
+    if run_at > now:
+        return executor.postpone(submission, run_after=run_at)
+    held = runtime.holder.hold_submitted(submission, redelivered=redelivered) if is_held else None
+    return held or executor.run_submitted(submission, redelivered=redelivered)
 
 
 def _summary(reports: Sequence[Report]) -> dict[str, Any]:

@@ -1,29 +1,43 @@
 """The Celery app: its configuration, its tasks and what a child builds after its fork."""
 
 from functools import cache
+from typing import Any
 
 from celery import Celery
 from celery.signals import worker_process_init
 from kombu import Queue
 
+from adapters import redis_transport
+from domain.jobs.queues import QUEUES
 from domain.kinds import KINDS
+from tasks import compression
+from tasks.giving_back import hand
 from tasks.jobs import register
-from worker import logs
+from worker import drain, intake, logs
 from worker.addresses import Addresses, resolve
-from worker.bootstrap import WorkerRuntime, build_runtime
+from worker.bootstrap import WorkerRuntime, build_parking, build_runtime, build_watch
+from worker.parking import ParkingConsumer
 from worker.settings import Settings, load
-
-QUEUES = ("allocation", "users", "imports", "maintenance")
 
 
 def build_app(settings: Settings, addresses: Addresses) -> Celery:
     """Build a Celery app with all of Tallyman's tasks."""
+    redis_transport.install()
+    compression.bound()
     app = Celery(
         "tallyman",
         broker=addresses.broker_url,
         backend=f"ledger+{addresses.database_url}",
     )
     app.conf.update(configuration(settings))
+
+    def consumer(*arguments: Any, **options: Any) -> ParkingConsumer:
+        parking = build_parking(app, settings, addresses)
+        return ParkingConsumer(*arguments, parking=parking, kinds=KINDS, **options)
+
+    app.conf.worker_consumer = consumer
+    intake.install(app, watch=build_watch(addresses))
+    drain.install(app, seconds=settings.drain_seconds)
 
     @cache
     def runtime() -> WorkerRuntime:
@@ -32,6 +46,7 @@ def build_app(settings: Settings, addresses: Addresses) -> Celery:
     def after_fork(**_: object) -> None:
         runtime.cache_clear()
         runtime()
+        hand.listen()
 
     worker_process_init.connect(after_fork, weak=False)
     register(app, KINDS.values(), runtime)
@@ -45,7 +60,8 @@ def configuration(settings: Settings) -> dict[str, object]:
         "task_serializer": "json",
         "result_serializer": "json",
         "event_serializer": "json",
-        "task_queues": [Queue(name) for name in QUEUES],
+        # By its own name alone: Celery would bind each to the name of the first as well.
+        "task_queues": [Queue(name, routing_key=name) for name in QUEUES],
         "task_default_queue": QUEUES[0],
         "task_routes": {name: {"queue": kind.queue} for name, kind in KINDS.items()},
         # Taken one at a time and acknowledged after the commit: what a dead worker held is
@@ -61,8 +77,8 @@ def configuration(settings: Settings) -> dict[str, object]:
         "worker_send_task_events": True,
         "task_send_sent_event": False,
         "worker_hijack_root_logger": False,
-        "worker_soft_shutdown_timeout": 10.0,
-        "worker_enable_soft_shutdown_on_idle": True,
+        # For SIGQUIT, Celery's other way to stop; for SIGTERM see worker.drain.
+        "worker_soft_shutdown_timeout": settings.drain_seconds,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": {
@@ -70,7 +86,7 @@ def configuration(settings: Settings) -> dict[str, object]:
             "unacked_restore_interval": 1,
             "unacked_restore_throttle": 1,
             "health_check_interval": 10,
-            "socket_timeout": 30,
+            "socket_timeout": 10,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
         },

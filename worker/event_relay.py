@@ -54,9 +54,17 @@ class EventRelay:
 
     def relay_once(self, reader: OutboxReader) -> int:
         """Publish the oldest events; return how many."""
+        self.notice_lost_memory(reader)
         events = reader.unpublished(limit=CHUNK)
         if events:
             self.stream.append(events)
             self.reached("events.published")
             reader.mark_published(events)
         return len(events)
+
+    def notice_lost_memory(self, reader: OutboxReader) -> None:
+        """Have a stream that was lost filled again, with as much as it holds."""
+        if self.stream.lost_its_memory():
+            again = reader.forget(at_most=self.stream.length)
+            self.stream.remember()
+            log.info("event_stream_new", events_again=again)

@@ -3,7 +3,7 @@
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from celery import Celery
@@ -11,6 +11,7 @@ from kombu.exceptions import OperationalError
 
 from adapters.postgres import schema
 from adapters.postgres.engine import create
+from adapters.postgres.parked import ParkedMessages
 from adapters.postgres.persistence import is_outage
 from worker.addresses import Addresses
 from worker.heartbeat import FRESH_SECONDS, is_fresh
@@ -43,20 +44,22 @@ def checks(
 
 
 def database(url: str) -> Health:
-    """Ask whether PostgreSQL answers and has the newest schema."""
+    """Ask whether PostgreSQL answers and has a schema on which this code runs."""
     engine = create(url, application="tallyman health")
     try:
-        current = schema.is_current(engine)
+        problem = schema.objection(schema.revision(engine))
+        state = "newer than this code" if schema.is_newer(engine) else "the newest"
+        parked = 0 if problem else sum(each.messages for each in ParkedMessages(engine).counts())
     except Exception as error:
         if not is_outage(error):
             raise
         return Health(part="db", is_well=False, detail="PostgreSQL does not answer")
     finally:
         engine.dispose()
-    if not current:
-        detail = "the schema is not the newest: run `tallyman migrate upgrade`"
-        return Health(part="db", is_well=False, detail=detail)
-    return Health(part="db", is_well=True, detail="answers, the schema is the newest")
+    if problem:
+        return Health(part="db", is_well=False, detail=problem)
+    seen = f", {parked:,} messages are parked: see `tallyman parked list`" if parked else ""
+    return Health(part="db", is_well=True, detail=f"answers, the schema is {state}{seen}")
 
 
 def broker(app: Celery) -> Health:
@@ -77,6 +80,7 @@ def workers(app: Celery, *, seconds: float = ANSWER_SECONDS, enough: int | None 
     here = f"@{socket.gethostname()}"
     try:
         answers = app.control.inspect(timeout=seconds, limit=enough).active_queues() or {}
+        closed = _closed(app, list(answers), seconds=seconds)
     except Exception as error:  # noqa: BLE001  whatever the transport raises, nobody answered
         return Health(part="worker", is_well=False, detail=f"cannot be asked: {error}")
     taking = {
@@ -87,8 +91,20 @@ def workers(app: Celery, *, seconds: float = ANSWER_SECONDS, enough: int | None 
     if not taking:
         silent = "answers, but takes jobs from no queue" if answers else "does not answer"
         return Health(part="worker", is_well=False, detail=silent)
-    detail = "; ".join(f"{name} takes {', '.join(queues)}" for name, queues in taking.items())
+    detail = "; ".join(
+        f"{name} takes {', '.join(queues)}" + (f" later: {closed[name]}" if name in closed else "")
+        for name, queues in taking.items()
+    )
     return Health(part="worker", is_well=True, detail=detail)
+
+
+def _closed(app: Celery, names: Sequence[str], *, seconds: float) -> dict[str, str]:
+    """Ask workers why they take nothing now; they are well: it is not they who have to change."""
+    if not names:
+        return {}
+    inspect = app.control.inspect(destination=names, timeout=seconds, limit=len(names))
+    told = {name: stats.get("intake", {}) for name, stats in (inspect.stats() or {}).items()}
+    return {name: intake["reason"] for name, intake in told.items() if intake.get("reason")}
 
 
 def process(settings: Settings, name: str) -> Health:

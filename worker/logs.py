@@ -16,6 +16,8 @@ from worker.settings import Settings
 
 log = structlog.get_logger()
 
+TELLS_PAYLOADS = "celery.pool"
+"""Logger that at DEBUG tells each message with all that it holds, which may be of people."""
 CHATTY = ("alembic", "asyncio", "urllib3", "kombu", "amqp", "redis")
 """Libraries whose everyday messages nobody needs at INFO."""
 
@@ -52,6 +54,7 @@ def set_up(settings: Settings) -> None:
     root.setLevel(settings.log_level)
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger(TELLS_PAYLOADS).setLevel(max(logging.INFO, root.level))
 
 
 def _renderers(settings: Settings) -> list[Processor]:

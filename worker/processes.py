@@ -14,16 +14,21 @@ from celery.utils.nodenames import host_format
 
 from adapters.broker import CeleryBroker
 from adapters.event_stream import RedisEventStream
+from adapters.postgres import schema
 from adapters.postgres.dispatches import PostgresDispatches
 from adapters.postgres.engine import create
 from adapters.postgres.outbox_feed import PostgresOutboxFeed
+from adapters.postgres.persistence import is_outage
+from adapters.postgres.queue_gauges import PostgresQueueGauges
 from domain.jobs.dispatching import Grouping
+from domain.jobs.queues import QUEUES
 from worker import flower, logs
 from worker.addresses import Addresses, resolve
-from worker.app import QUEUES, configured
+from worker.app import configured
 from worker.event_relay import EventRelay
 from worker.heartbeat import Heartbeat
 from worker.producer import Producer
+from worker.queue_measuring import QueueMeasuring
 from worker.relay import Relay
 from worker.schedule import LedgerScheduler, entries, source_entries
 from worker.settings import Settings
@@ -57,6 +62,7 @@ def run_relay(settings: Settings) -> None:
     """Relay jobs to the workers, and events to their stream, until SIGTERM or SIGINT."""
     logs.set_up(settings)
     addresses = resolve(settings)
+    _require_schema(addresses.database_url)
     heartbeat = Heartbeat(data_folder=settings.data_folder, process="relay")
     relay = Relay(
         dispatches=PostgresDispatches(
@@ -72,7 +78,10 @@ def run_relay(settings: Settings) -> None:
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: relay.stopping.set())
     try:
-        with _relaying_events(settings, addresses, stopping=relay.stopping):
+        with (
+            _relaying_events(settings, addresses, stopping=relay.stopping),
+            _measuring_queues(addresses, relay),
+        ):
             relay.run()
     finally:
         heartbeat.stop()
@@ -102,10 +111,37 @@ def _relaying_events(
     running.result()
 
 
+@contextmanager
+def _measuring_queues(addresses: Addresses, relay: Relay) -> Iterator[None]:
+    """Measure the queues of a relay, in a thread, while the context lasts."""
+    measuring = QueueMeasuring(
+        gauges=PostgresQueueGauges(
+            create(
+                addresses.database_url,
+                application="tallyman queues",
+                statement_timeout_ms=20_000,
+                by_index=True,
+            )
+        ),
+        queues=relay.queues,
+        messages=lambda: relay.messages,
+        stopping=relay.stopping,
+    )
+    thread = threading.Thread(target=measuring.run, name="queues")
+    thread.start()
+    try:
+        yield
+    finally:
+        relay.stopping.set()
+        thread.join()
+
+
 def run_beat(settings: Settings) -> None:
     """Submit what the clock asks for until SIGTERM or SIGINT."""
     logs.set_up(settings)
-    producer = Producer.at(resolve(settings).database_url)
+    addresses = resolve(settings)
+    _require_schema(addresses.database_url)
+    producer = Producer.at(addresses.database_url, most_waiting=settings.most_waiting)
     heartbeat = Heartbeat(data_folder=settings.data_folder, process="beat")
     scheduler = partial(
         LedgerScheduler,
@@ -120,6 +156,22 @@ def run_beat(settings: Settings) -> None:
         ).run()
     finally:
         heartbeat.stop()
+
+
+def _require_schema(database_url: str) -> None:
+    """Make sure that the database is not too old; while it is away, that shows later.
+
+    Raises:
+        SchemaTooOld: It is.
+    """
+    engine = create(database_url, application="tallyman")
+    try:
+        schema.require(engine)
+    except Exception as error:
+        if not is_outage(error):
+            raise
+    finally:
+        engine.dispose()
 
 
 def run_flower(settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """Door (b): jobs accepted by one commit in PostgreSQL, with or without a broker."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
@@ -9,9 +10,11 @@ from adapters.payloads import Payloads
 from adapters.postgres.engine import create
 from adapters.postgres.persistence import Persistently
 from adapters.postgres.queries import JobQueries, JobView
+from adapters.postgres.queue_gauges import PostgresQueueGauges
 from adapters.postgres.unit_of_work import BeginPostgresWork
 from domain.jobs.model import Receipt, Submission
 from domain.kinds import KINDS
+from worker.queue_room import MOST_WAITING, QueueRoom
 
 CHUNK = 5_000
 """Jobs accepted in one transaction by `submit_many`."""
@@ -20,17 +23,31 @@ CHUNK = 5_000
 class Producer:
     """Hands jobs to Tallyman: once a method returns, they are accepted and cannot be lost."""
 
-    def __init__(self, *, begin_work: BeginPostgresWork, queries: JobQueries) -> None:
+    def __init__(
+        self,
+        *,
+        begin_work: BeginPostgresWork,
+        queries: JobQueries,
+        most_waiting: int = MOST_WAITING,
+    ) -> None:
         self._begin_work = begin_work
         self._queries = queries
         self._persistently = Persistently()
         self._payloads = Payloads(KINDS)
+        self._room = QueueRoom(PostgresQueueGauges(begin_work.engine), most_waiting=most_waiting)
 
     @classmethod
-    def at(cls, database_url: str) -> "Producer":
-        """Connect to the database at this URL (`postgresql+psycopg://…`)."""
+    def at(cls, database_url: str, *, most_waiting: int = MOST_WAITING) -> "Producer":
+        """Connect to the database at this URL (`postgresql+psycopg://…`).
+
+        Jobs are refused once `most_waiting` wait in their queue, or as many as operators have set.
+        """
         engine = create(database_url, application="tallyman producer", pool_size=4)
-        return cls(begin_work=BeginPostgresWork(engine=engine), queries=JobQueries(engine))
+        return cls(
+            begin_work=BeginPostgresWork(engine=engine),
+            queries=JobQueries(engine),
+            most_waiting=most_waiting,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -59,7 +76,9 @@ class Producer:
             DomainError: A value in it is one that the business can never take.
             UnknownKind: No job kind is called `kind`.
             IdempotencyConflict: `job_id` was used before with another payload.
-            Unavailable: PostgreSQL cannot be reached; nothing was accepted.
+            QueueFull: Too many jobs wait; its details say when to try again.
+            Unavailable: PostgreSQL cannot be reached, or its answer was lost. The job may have been
+                accepted all the same: submit it again under its `job_id`, which does no harm.
         """
         [receipt] = self._accept(
             [
@@ -99,7 +118,11 @@ class Producer:
         return submission
 
     def submit_many(self, submissions: Iterable[Submission]) -> list[Receipt]:
-        """Accept jobs, 5,000 to a transaction; a chunk with a conflict is refused whole."""
+        """Accept jobs, 5,000 to a transaction, each of which is accepted or refused whole.
+
+        Raises as `submit` does. What was accepted before a chunk was refused stays accepted: hand
+        in all of it again, under the same ids.
+        """
         receipts: list[Receipt] = []
         chunk: list[Submission] = []
         for submission in submissions:
@@ -128,4 +151,22 @@ class Producer:
                 work.commit()
             return receipts
 
-        return self._persistently(transaction)
+        self._persistently(lambda: self._check_room(rows))
+        receipts = self._persistently(transaction)
+        self._room.note(
+            Counter(
+                queue
+                for (_, queue, _), receipt in zip(rows, receipts, strict=True)
+                if receipt.is_new
+            )
+        )
+        return receipts
+
+    def _check_room(self, rows: Sequence[tuple[Submission, str, int]]) -> None:
+        if self._room.refusal(Counter(queue for _, queue, _ in rows)) is None:
+            return
+        # What was accepted before is answered, however full the queue.
+        known = self._queries.known([submission.job_id for submission, _, _ in rows])
+        new = Counter(queue for submission, queue, _ in rows if submission.job_id not in known)
+        if full := self._room.refusal(new):
+            raise full

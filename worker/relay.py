@@ -11,6 +11,7 @@ from adapters.broker import BrokerAway, CeleryBroker
 from adapters.postgres.dispatches import Bell, PostgresDispatches
 from adapters.postgres.persistence import is_outage
 from domain.jobs.dispatching import Grouping, group
+from domain.jobs.queues import QueueSettings, by_priority
 
 log = structlog.get_logger()
 
@@ -19,7 +20,7 @@ CLAIM = 5_000
 PAUSE_SECONDS = 1.0
 """How long to wait while PostgreSQL or the broker is away."""
 FULL_SECONDS = 0.05
-"""How long to wait while a queue is full."""
+"""How long to wait while a queue is full, or has to wait for another or for its rate."""
 NOTICE_SECONDS = 0.5
 """How long `stopping` may go unnoticed while nothing is due."""
 
@@ -37,7 +38,12 @@ class Relay:
     poll_seconds: float
     stopping: threading.Event = field(default_factory=threading.Event)
     alive: Callable[[], None] = lambda: None
-    """Told after each look at the ledger and the broker."""
+    """Told after each look at the ledger and the broker, in vain or not."""
+    reached: Callable[[str], None] = lambda _: None
+    """Told the name of each boundary as it is reached; tests interrupt there."""
+    messages: dict[str, int] = field(default_factory=dict)
+    """Messages in each queue at the last look; empty while the broker is away."""
+    _paced_at: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
         """Relay until `stopping` is set, whatever goes away meanwhile."""
@@ -47,14 +53,20 @@ class Relay:
                 with self.dispatches.listening() as bell:
                     self._run_connected(bell)
             except BrokerAway as away:
+                self.messages = {}
                 log.warning("broker_away", error=str(away))
-                self.stopping.wait(PAUSE_SECONDS)
+                self._pause()
             except Exception as error:
                 if not is_outage(error):
                     raise
                 log.warning("postgres_away", error=str(error))
-                self.stopping.wait(PAUSE_SECONDS)
+                self._pause()
         log.info("relay_stopped")
+
+    def _pause(self) -> None:
+        # It is at work all the same: to start it again would help nobody.
+        self.alive()
+        self.stopping.wait(PAUSE_SECONDS)
 
     def _run_connected(self, bell: Bell) -> None:
         while not self.stopping.is_set():
@@ -77,33 +89,76 @@ class Relay:
         """Make due again what a broker that forgot was told."""
         if self.broker.lost_its_memory():
             again = self.dispatches.forget()
+            self.reached("relay.forgot")
             self.broker.remember()
             log.info("broker_memory_new", jobs_due_again=again)
 
     def relay_once(self) -> tuple[int, bool]:
-        """Publish what is due; return the number of jobs, and whether a queue was full."""
+        """Publish what is due and may run; return the number of jobs.
+
+        Tell, too, whether more is soon to come: a queue was full, or waited for its rate or for
+        queues of a higher priority.
+        """
         published = 0
         is_full = False
-        for queue in self.queues:
-            waiting = self.broker.depth(queue)
-            if waiting >= self.depth:
+        settings = self.dispatches.queue_settings()
+        self.messages = {queue: self.broker.depth(queue) for queue in self.queues}
+        levels = by_priority(self.queues, settings)
+        for level in levels:
+            looks = [self._look(queue) for queue in level]
+            published += sum(look.published for look in looks)
+            is_full = is_full or any(look.is_full for look in looks)
+            if level is not levels[-1] and any(look.has_backlog for look in looks):
+                # Whatever is less urgent waits until there is no more of this.
                 is_full = True
-                continue
-            published += self.publish_due(queue, waiting=waiting)
+                break
         return published, is_full
 
-    def publish_due(self, queue: str, *, waiting: int) -> int:
+    def _look(self, queue: QueueSettings) -> "_Look":
+        waiting = self.messages[queue.name]
+        if waiting >= min(self.depth, queue.most_messages or self.depth):
+            return _Look(is_full=True, has_backlog=True)
+        if queue.jobs_per_second is None:
+            published = self.publish_due(queue.name, waiting=waiting)
+            return _Look(published=published, has_backlog=bool(waiting or published))
+        moment = time.monotonic()
+        turn_in = max(
+            queue.wait_seconds, self._paced_at.get(queue.name, 0.0) + FULL_SECONDS - moment
+        )
+        if turn_in > 0:
+            # It is not the workers that it waits for: others may have them meanwhile.
+            return _Look(is_full=turn_in < self.poll_seconds, has_backlog=waiting > 0)
+        self._paced_at[queue.name] = moment
+        published = self.publish_due(queue.name, waiting=waiting, is_paced=True)
+        return _Look(published=published, has_backlog=bool(waiting or published))
+
+    def publish_due(self, queue: str, *, waiting: int, is_paced: bool = False) -> int:
         """Publish what is due in `queue`, where messages wait already; return the number of jobs.
 
         Raises:
             BrokerAway: The broker took not all; what it did not take is due again.
         """
-        room = (self.depth - waiting) * self.grouping.most
-        due = self.dispatches.claim_due(queue, limit=min(CLAIM, room), is_idle=not waiting)
-        messages = group(due, self.grouping)
-        done = self.broker.publish(messages, queue=queue)
+        limit = min(CLAIM, (self.depth - waiting) * self.grouping.most)
+        claim = self.dispatches.claim_paced if is_paced else self.dispatches.claim_due
+        due = claim(queue, limit=limit, is_idle=not waiting)
+        if due.jobs:
+            self.reached("relay.claimed")
+        messages = group(due.jobs, self.grouping, waiting=waiting)
+        done = self.broker.publish(messages, queue=queue, pace=due.pace)
         if done < len(messages):
             left = [job_id for message in messages[done:] for job_id in message.job_ids]
             self.dispatches.release(left)
             raise BrokerAway(f"{len(left)} jobs are due again")
-        return sum(len(message.job_ids) for message in messages)
+        if messages:
+            self.reached("relay.published")
+        return len(due.jobs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What came of a look at one queue."""
+
+    published: int = 0
+    is_full: bool = False
+    has_backlog: bool = False
+    """Queues of a lower priority have to wait for it."""

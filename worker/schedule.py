@@ -16,7 +16,7 @@ from domain.errors import DomainError, Unavailable
 from domain.imports.commands import ScanSource
 from domain.imports.sources import Source
 from domain.jobs.commands import PruneLedger
-from domain.jobs.errors import IdempotencyConflict
+from domain.jobs.errors import IdempotencyConflict, QueueFull
 from worker.settings import Settings
 
 log = structlog.get_logger()
@@ -189,12 +189,15 @@ class LedgerScheduler(Scheduler):
         described: Callable[[], tuple[Entry, ...]] = tuple,
         clock: Callable[[], datetime] = now,
         alive: Callable[[], None] = lambda: None,
+        reached: Callable[[str], None] = lambda _: None,
         **options: Any,
     ) -> None:
         self._submit = submit
         self._clock = clock
         self._alive = alive
+        self._reached = reached
         self._is_away = False
+        self._refused: set[str] = set()
         self._fixed = schedule_entries
         self._described = described
         self._due: dict[str, datetime] = {}
@@ -208,11 +211,24 @@ class LedgerScheduler(Scheduler):
         current = self._entries(moment)
         for entry in current:
             while (slot := self._due[entry.name]) <= moment:
-                if not self._hand_over(entry, slot):
+                try:
+                    self._hand_over(entry, slot)
+                except Unavailable as error:
+                    if not self._is_away:
+                        log.warning("ledger_away", job_id=entry.job_id(slot), error=str(error))
+                    self._is_away = True
                     return PAUSE_SECONDS
+                except QueueFull as full:
+                    # The slots of other queues are not to wait for this one.
+                    if entry.name not in self._refused:
+                        log.warning("queue_full", job_id=entry.job_id(slot), error=str(full))
+                    self._refused.add(entry.name)
+                    break
+                self._refused.discard(entry.name)
                 self._due[entry.name] = entry.timing.following(slot)
         waits = [(self._due[entry.name] - moment).total_seconds() for entry in current]
-        return min([LOOK_SECONDS, *waits])
+        # What is still due was refused for want of room.
+        return min([LOOK_SECONDS, *(wait if wait > 0 else PAUSE_SECONDS for wait in waits)])
 
     def _entries(self, moment: datetime) -> tuple[Entry, ...]:
         """Return what is scheduled now; what is new is due at its latest slot."""
@@ -221,19 +237,14 @@ class LedgerScheduler(Scheduler):
             self._due.setdefault(entry.name, entry.timing.latest(moment))
         return current
 
-    def _hand_over(self, entry: Entry, slot: datetime) -> bool:
+    def _hand_over(self, entry: Entry, slot: datetime) -> None:
         job_id = entry.job_id(slot)
         try:
             self._submit(entry.kind, entry.payload, job_id=job_id)
-        except Unavailable as error:
-            if not self._is_away:
-                log.warning("ledger_away", job_id=job_id, error=str(error))
-            self._is_away = True
-            return False
+            self._reached("slot.submitted")
         except IdempotencyConflict:
             # Another beat, with other settings, was first.
             log.info("slot_taken", job_id=job_id)
         else:
             log.info("slot_submitted", job_id=job_id, kind=entry.kind)
         self._is_away = False
-        return True

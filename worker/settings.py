@@ -6,8 +6,13 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from domain.jobs.queues import MOST_LIMIT
+
 POSTGRES_SCHEMES = ("postgresql+psycopg", "postgresql", "postgres")
 """How addresses of PostgreSQL begin; hosts hand out the short ones."""
+
+VALKEY_SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
+"""How hosts may begin addresses of Valkey, and what its protocol is called."""
 
 
 class Settings(BaseSettings):
@@ -39,6 +44,8 @@ class Settings(BaseSettings):
     """A job that runs longer is interrupted; the attempt counts as failed."""
     time_limit_seconds: Annotated[int, Field(ge=2)] = 90
     """A job that ignores the interruption is killed with its process."""
+    drain_seconds: Annotated[float, Field(gt=0)] = 20.0
+    """A job that runs longer than this after its worker was told to stop is given back."""
     visibility_timeout_seconds: Annotated[int, Field(ge=30)] = 120
     """After this long, Redis delivers a message again that nobody acknowledged."""
     max_memory_per_child_mb: Annotated[int, Field(ge=64)] = 512
@@ -51,13 +58,15 @@ class Settings(BaseSettings):
 
     relay_batch: Annotated[int, Field(ge=1, le=1000)] = 200
     """Job ids in one message, when there is a backlog."""
-    relay_depth: Annotated[int, Field(ge=1)] = 200
-    """Messages in a queue beyond which the relay waits."""
+    relay_depth: Annotated[int, Field(ge=1)] = 48
+    """Messages in a queue beyond which the relay waits: with fewer, priorities act sooner."""
     relay_poll_seconds: Annotated[float, Field(gt=0, le=1)] = 1.0
     """How often the relay looks without being told, up to 1; retries become due this way."""
 
     imports_folder: Path = Path("imports")
     """Folder of the descriptions of sources, `<name>.toml`, on beat's machine and the workers'."""
+    most_waiting: Annotated[int, Field(ge=1, le=MOST_LIMIT)] = 1_000_000
+    """Jobs that may wait in a queue before more are refused; `tallyman queues limit` sets one."""
 
     event_stream_length: Annotated[int, Field(ge=1_000)] = 100_000
     """Events that the Redis Stream keeps for consumers, about; older ones make room."""
@@ -66,6 +75,9 @@ class Settings(BaseSettings):
     """How long the mirror keeps an outcome; the ledger keeps it for `retention_days`."""
     retention_days: Annotated[int, Field(ge=1)] = 30
     """Finished jobs and published events older than this are deleted; dead jobs are kept."""
+
+    parked_megabytes: Annotated[int, Field(ge=1)] = 256
+    """Room in the database for messages that are no job; beyond it they are only counted."""
 
     flower_address: str = "127.0.0.1"
     """Address that Flower listens on; another than loopback needs `flower_basic_auth`."""
@@ -91,12 +103,15 @@ class Settings(BaseSettings):
             )
         return SecretStr(f"{POSTGRES_SCHEMES[0]}://{rest}")
 
-    @field_validator("broker_url")
+    @field_validator("broker_url", "mirror_url")
     @classmethod
-    def _check_broker(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and "://" not in url.get_secret_value():
+    def _name_the_protocol(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
+        scheme, colon, rest = url.get_secret_value().partition("://")
+        if not colon:
             raise ValueError("it has the form redis://:password@host:port/0")
-        return url
+        return SecretStr(f"{VALKEY_SCHEMES.get(scheme, scheme)}://{rest}")
 
     @model_validator(mode="after")
     def _order_the_limits(self) -> Self:

@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -45,8 +46,8 @@ class Plan:
 
     @property
     def stop_seconds(self) -> int:
-        """Time that a worker has for the jobs in hand: a job may take its whole time limit."""
-        return self.settings.time_limit_seconds + STOP_SECONDS
+        """Time that a worker has for the jobs in hand, until it gives them back."""
+        return ceil(self.settings.drain_seconds) + STOP_SECONDS
 
     @property
     def programs(self) -> list[Program]:

@@ -31,6 +31,11 @@ _DEFAULTS = {
     "shared_buffers": "256MB",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # No DETAIL, which quotes the row that breaks a rule, and no parameters: a log is no place for
+    # what is of people.
+    "log_error_verbosity": "terse",
+    "log_parameter_max_length": "0",
+    "log_parameter_max_length_on_error": "0",
 }
 _WELCOME_LOCK = 1
 _FIRST_WITH_BUILTIN_LOCALES = 17

@@ -5,8 +5,11 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
+from adapters.postgres import queue_settings
 from adapters.postgres.ledger import CHANNEL, LEASE
-from domain.jobs.dispatching import DueJob
+from adapters.postgres.persistence import postgresql_breaker
+from domain.jobs.dispatching import Due, DueJob
+from domain.jobs.queues import BURST_SECONDS, QueueSettings
 
 HEAD_START = "interval '50 seconds'"
 """By how much a job's first lease is cut short while no message waits in its queue: its own is
@@ -27,8 +30,25 @@ UPDATE job SET
 FROM due WHERE job.id = due.id
 RETURNING job.id, job.kind, job.priority, job.dispatches, job.correlation_id, job.created_at"""
 
+# Relays take turns at a limited queue: who holds its row may hand out what the rate allows.
+_TAKE_TURN = "SELECT FROM queue WHERE name = %(queue)s FOR UPDATE"
+
+_ALLOWED = f"""
+SELECT jobs_per_second AS rate,
+       floor(1 + jobs_per_second * extract(epoch FROM clock_timestamp() - greatest(
+           next_job_at, clock_timestamp() - interval '{BURST_SECONDS} seconds')))::integer AS jobs
+FROM queue
+WHERE name = %(queue)s AND paused_at IS NULL AND jobs_per_second IS NOT NULL
+  AND (next_job_at <= clock_timestamp()) IS NOT FALSE"""
+
+_NEXT_TURN = f"""
+UPDATE queue SET
+    next_job_at = greatest(next_job_at, clock_timestamp() - interval '{BURST_SECONDS} seconds')
+        + %(jobs)s / jobs_per_second * interval '1 second'
+WHERE name = %(queue)s"""
+
 _RELEASE = """
-UPDATE job SET dispatches = dispatches - 1, next_dispatch = now()
+UPDATE job SET dispatches = dispatches - 1, next_dispatch = coalesce(run_after, created_at)
 WHERE id = ANY(%(ids)s) AND state IN ('queued', 'retry') AND dispatches > 0"""
 
 _FORGET = """
@@ -42,43 +62,54 @@ class PostgresDispatches:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._breaker = postgresql_breaker()
 
-    def claim_due(self, queue: str, *, limit: int, is_idle: bool) -> list[DueJob]:
+    def queue_settings(self) -> dict[str, QueueSettings]:
+        """Return what operators have set, for the queues for which they did."""
+        with self._transaction() as connection:
+            return queue_settings.read(connection)
+
+    def claim_due(self, queue: str, *, limit: int, is_idle: bool) -> Due:
         """Take what is due, the most urgent first, and note that it is being published.
 
         Where the queue `is_idle`, what was published more than some seconds ago and is in no
         worker's hands is due too: its message is lost.
         """
-        parameters = {"queue": queue, "limit": limit, "is_idle": is_idle}
-        with self._engine.begin() as connection:
-            rows = connection.exec_driver_sql(_CLAIM, parameters).all()
-        # An UPDATE returns rows in no order.
-        rows = sorted(rows, key=lambda row: (-row.priority, row.created_at, row.id))
-        return [
-            DueJob(
-                job_id=row.id,
-                kind=row.kind,
-                priority=row.priority,
-                dispatches=row.dispatches,
-                correlation_id=row.correlation_id,
-            )
-            for row in rows
-        ]
+        with self._transaction() as connection:
+            return Due(jobs=_claim(connection, queue, limit=limit, is_idle=is_idle))
+
+    def claim_paced(self, queue: str, *, limit: int, is_idle: bool) -> Due:
+        """Take what is due of a limited queue, no more than its rate allows.
+
+        However many relays do, the rate is that of them all: it is kept in the queue's row.
+        """
+        with self._transaction() as connection:
+            connection.exec_driver_sql(_TAKE_TURN, {"queue": queue})
+            allowed = connection.exec_driver_sql(_ALLOWED, {"queue": queue}).one_or_none()
+            if allowed is None:
+                # Another relay was first, or somebody has just changed what the queue may.
+                return Due(jobs=())
+            jobs = _claim(connection, queue, limit=min(limit, allowed.jobs), is_idle=is_idle)
+            if jobs:
+                connection.exec_driver_sql(_NEXT_TURN, {"queue": queue, "jobs": len(jobs)})
+        return Due(jobs=jobs, pace=allowed.rate)
 
     def release(self, job_ids: Sequence[str]) -> None:
         """Undo `claim_due` for jobs that could not be published."""
-        with self._engine.begin() as connection:
+        with self._transaction() as connection:
             connection.exec_driver_sql(_RELEASE, {"ids": list(job_ids)})
 
     def forget(self) -> int:
         """Make all that was published due again: the broker has lost its memory."""
-        with self._engine.begin() as connection:
+        with self._transaction() as connection:
             return connection.exec_driver_sql(_FORGET).rowcount
 
     @contextmanager
     def listening(self) -> Iterator["Bell"]:
         """Hear of accepted jobs while the context lasts."""
-        with self._engine.connect() as connection:
+        with self._breaker.calling():
+            connection = self._engine.connect()
+        with connection:
             connection.exec_driver_sql(f"LISTEN {CHANNEL}")
             connection.commit()
             driver = connection.connection.driver_connection
@@ -88,6 +119,27 @@ class PostgresDispatches:
                 yield Bell(connection)
             finally:
                 connection.invalidate()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with self._breaker.calling(), self._engine.begin() as connection:
+            yield connection
+
+
+def _claim(connection: Connection, queue: str, *, limit: int, is_idle: bool) -> list[DueJob]:
+    parameters = {"queue": queue, "limit": limit, "is_idle": is_idle}
+    rows = connection.exec_driver_sql(_CLAIM, parameters).all()
+    return [
+        DueJob(
+            job_id=row.id,
+            kind=row.kind,
+            priority=row.priority,
+            dispatches=row.dispatches,
+            correlation_id=row.correlation_id,
+        )
+        # An UPDATE returns rows in no order.
+        for row in sorted(rows, key=lambda row: (-row.priority, row.created_at, row.id))
+    ]
 
 
 class Bell:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -47,6 +48,26 @@ VALUES (%(id)s, %(kind)s, %(queue)s, 'celery', %(priority)s, %(payload)s::jsonb,
 ON CONFLICT (id) DO NOTHING
 RETURNING {_COLUMNS}"""
 
+_PUT_OFF = f"""
+INSERT INTO job (id, kind, queue, door, priority, payload, payload_hash, max_attempts,
+                 correlation_id, traceparent, parent_id, state, error, run_after, next_dispatch,
+                 finished_at)
+VALUES (%(id)s, %(kind)s, %(queue)s, 'celery', %(priority)s, %(payload)s::jsonb, %(hash)s,
+        %(max_attempts)s, %(correlation_id)s, %(traceparent)s, %(parent_id)s,
+        CASE WHEN %(run_after)s::timestamptz IS NULL THEN 'cancelled' ELSE 'queued' END,
+        %(cancelled)s::jsonb, %(run_after)s, %(run_after)s,
+        CASE WHEN %(run_after)s::timestamptz IS NULL THEN now() END)
+ON CONFLICT (id) DO NOTHING
+RETURNING {_COLUMNS}"""
+
+# A job keeps its place among those that wait, and goes to the queue that its kind is in now.
+_RELEASE = """
+UPDATE job SET
+    queue = %(queue)s,
+    dispatches = CASE WHEN %(suspected)s THEN dispatches ELSE greatest(dispatches - 1, 0) END,
+    next_dispatch = coalesce(run_after, created_at)
+WHERE id = ANY(%(ids)s)"""
+
 _BEGIN = f"""
 UPDATE job SET
     attempts = least(attempts + 1, max_attempts),
@@ -73,9 +94,11 @@ FROM json_to_recordset(%(rows)s::json)
     AS finished (id text, state text, result jsonb, error jsonb, forget boolean)
 WHERE job.id = finished.id"""
 
+_TAKE_BACK = "UPDATE job SET attempts = attempts - 1 WHERE id = %(id)s AND attempts > 0"
+
 _FAIL = f"""
 UPDATE job SET
-    attempts = attempts + %(count)s,
+    attempts = tries,
     dispatches = 0,
     state = CASE WHEN dead THEN 'dead' ELSE 'retry' END,
     error = %(error)s::jsonb,
@@ -83,10 +106,13 @@ UPDATE job SET
     next_dispatch = CASE WHEN NOT dead THEN due END,
     finished_at = CASE WHEN dead THEN clock_timestamp() END
 FROM (
-    SELECT attempts + %(count)s >= max_attempts AS dead,
+    SELECT tries, tries >= max_attempts AS dead,
            clock_timestamp() + random() * interval '1 second'
-               * least(%(cap)s, %(base)s * 2.0 ^ (attempts + %(count)s - 1)) AS due
-    FROM job WHERE id = %(id)s
+               * least(%(cap)s, %(base)s * 2.0 ^ (tries - 1)) AS due
+    FROM (
+        SELECT max_attempts, least(attempts + %(count)s, max_attempts - %(spared)s) AS tries
+        FROM job WHERE id = %(id)s
+    ) AS counted
 ) AS next
 WHERE id = %(id)s
 RETURNING {_COLUMNS}"""
@@ -186,20 +212,46 @@ class PostgresLedger:
         return [self._claimed(row) for row in rows]
 
     def claim_submitted(self, submission: Submission, *, queue: str, max_attempts: int) -> Job:
+        return self._write_or_claim(
+            _CLAIM_SUBMITTED, submission, {"queue": queue, "max_attempts": max_attempts}
+        )
+
+    def put_off(
+        self,
+        submission: Submission,
+        *,
+        queue: str,
+        max_attempts: int,
+        run_after: datetime | None,
+        cancelled: Failure | None,
+    ) -> Job:
+        return self._write_or_claim(
+            _PUT_OFF,
+            submission,
+            {
+                "queue": queue,
+                "max_attempts": max_attempts,
+                "run_after": run_after,
+                "cancelled": _json(asdict(cancelled)) if cancelled else None,
+            },
+        )
+
+    def _write_or_claim(
+        self, statement: str, submission: Submission, terms: dict[str, object]
+    ) -> Job:
         digest = submission.payload_hash()
         row = self._connection.exec_driver_sql(
-            _CLAIM_SUBMITTED,
+            statement,
             {
                 "id": submission.job_id,
                 "kind": submission.kind,
-                "queue": queue,
                 "priority": submission.priority,
                 "payload": submission.text,
                 "hash": digest,
-                "max_attempts": max_attempts,
                 "correlation_id": submission.correlation_id,
                 "traceparent": submission.traceparent,
                 "parent_id": submission.parent_id,
+                **terms,
             },
         ).one_or_none()
         if row is None:
@@ -207,6 +259,11 @@ class PostgresLedger:
             if row.payload_hash != digest:
                 raise IdempotencyConflict.of(submission.job_id)
         return self._claimed(row)
+
+    def release(self, job_ids: Sequence[str], *, queue: str, suspected: bool) -> None:
+        self._connection.exec_driver_sql(
+            _RELEASE, {"ids": list(job_ids), "queue": queue, "suspected": suspected}
+        )
 
     def begin_attempt(self, job: Job, *, lost: Failure) -> Job:
         row = self._connection.exec_driver_sql(
@@ -226,13 +283,17 @@ class PostgresLedger:
         if forgotten:
             self._connection.exec_driver_sql(_FORGET_FAILURES, {"ids": forgotten})
 
-    def fail(self, job: Job, failure: Failure, *, worker: str, counted: bool) -> Job:
+    def take_back_attempt(self, job: Job) -> None:
+        self._connection.exec_driver_sql(_TAKE_BACK, {"id": job.id})
+
+    def fail(self, job: Job, failure: Failure, *, worker: str, counted: bool, spare: bool) -> Job:
         error = _json(asdict(failure))
         row = self._connection.exec_driver_sql(
             _FAIL,
             {
                 "id": job.id,
                 "count": int(not counted),
+                "spared": int(spare),
                 "error": error,
                 "base": self._backoff.base_seconds,
                 "cap": self._backoff.cap_seconds,

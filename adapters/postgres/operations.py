@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
+from adapters.postgres.job_filter import JobFilter
 from adapters.postgres.ledger import CHANNEL
 from domain.errors import DomainError
 from domain.jobs.errors import JobNotFound, JobNotOpen
 from domain.jobs.model import JobState
 
 CHUNK = 1_000
-"""Jobs retried in one transaction, so that locks stay short."""
+"""Jobs changed in one transaction, so that locks stay short."""
+PICK = 20_000
+"""Jobs looked up at once."""
 
 _RUNNING = "is running now; look again when it is done"
 
@@ -37,15 +41,15 @@ RETURNING id"""
 
 _STANDING = "SELECT id, state, scrubbed_at FROM job WHERE id = ANY(%(ids)s)"
 
-_DEAD = """
-SELECT id FROM job
-WHERE state = 'dead' AND scrubbed_at IS NULL AND (%(kind)s::text IS NULL OR kind = %(kind)s)
-ORDER BY finished_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
+_FITS = "SELECT id FROM job WHERE {fits} AND {may_change} LIMIT %(pick)s"
+_COUNT = "SELECT count(*) FROM job WHERE {fits} AND {may_change}"
+_LOCK = """
+SELECT id FROM job WHERE id = ANY(%(ids)s) AND {fits} AND {may_change} FOR UPDATE SKIP LOCKED"""
 
-_WAITING = """
-SELECT id FROM job
-WHERE state = 'retry' AND run_after > now() AND (%(kind)s::text IS NULL OR kind = %(kind)s)
-ORDER BY run_after LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
+# Of what an operation does to jobs, some may come to fit again: each is changed once.
+_MAY_BE_REVIVED = "state = 'dead' AND scrubbed_at IS NULL AND finished_at <= %(began)s"
+_MAY_BE_HURRIED = "state = 'retry' AND run_after > now()"
+_MAY_BE_CANCELLED = "state IN ('queued', 'retry') AND created_at <= %(began)s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,19 +78,23 @@ class JobOperations:
                 connection.exec_driver_sql(f"NOTIFY {CHANNEL}")
             return _operated(connection, job_ids, done, _why_not_retried)
 
-    def retry_all(self, state: JobState, *, kind: str | None = None) -> int:
-        """Retry all jobs that are dead, or that wait for their next attempt; return how many."""
-        pick, change = (_DEAD, _REVIVE) if state is JobState.DEAD else (_WAITING, _HURRY)
-        retried = 0
-        while True:
-            with self._engine.begin() as connection:
-                rows = connection.exec_driver_sql(pick, {"kind": kind, "limit": CHUNK})
-                changed = _change(connection, change, list(rows.scalars()))
-                if changed:
-                    connection.exec_driver_sql(f"NOTIFY {CHANNEL}")
-            retried += len(changed)
-            if not changed:
-                return retried
+    def retry_all(self, which: JobFilter) -> int:
+        """Retry those of these jobs that are dead, or wait for an attempt; return how many."""
+        return self._change_all(which, _MAY_BE_REVIVED, _REVIVE) + self._change_all(
+            which, _MAY_BE_HURRIED, _HURRY
+        )
+
+    def cancel_all(self, which: JobFilter) -> int:
+        """Withdraw those of these jobs that have not finished and do not run; return how many."""
+        return self._change_all(which, _MAY_BE_CANCELLED, _CANCEL)
+
+    def count_retriable(self, which: JobFilter) -> int:
+        """Count what `retry_all` would retry."""
+        return self._count(which, _MAY_BE_REVIVED) + self._count(which, _MAY_BE_HURRIED)
+
+    def count_cancellable(self, which: JobFilter) -> int:
+        """Count what `cancel_all` would withdraw, were none of it running."""
+        return self._count(which, _MAY_BE_CANCELLED)
 
     def cancel(self, job_ids: Sequence[str]) -> Operated:
         """Withdraw jobs that have not run; one that is running is let run."""
@@ -95,6 +103,36 @@ class JobOperations:
             still_open = [job_id for job_id, job in held.items() if not job.state.is_terminal]
             done = _change(connection, _CANCEL, still_open)
             return _operated(connection, job_ids, set(done), _why_not_cancelled)
+
+    def _count(self, which: JobFilter, may_change: str) -> int:
+        with self._engine.connect() as connection:
+            statement = _COUNT.format(fits=which.condition(), may_change=may_change)
+            parameters = {**which.parameters(), "began": _now(connection)}
+            return int(connection.exec_driver_sql(statement, parameters).scalar_one())
+
+    def _change_all(self, which: JobFilter, may_change: str, change: str) -> int:
+        fit, lock = (
+            statement.format(fits=which.condition(), may_change=may_change)
+            for statement in (_FITS, _LOCK)
+        )
+        with self._engine.connect() as connection:
+            parameters = {**which.parameters(), "began": _now(connection), "pick": PICK}
+        changed = 0
+        while True:
+            with self._engine.connect() as connection:
+                picked = list(connection.exec_driver_sql(fit, parameters).scalars())
+            before = changed
+            for start in range(0, len(picked), CHUNK):
+                ids = picked[start : start + CHUNK]
+                with self._engine.begin() as connection:
+                    held = connection.exec_driver_sql(lock, {**parameters, "ids": ids}).scalars()
+                    done = _change(connection, change, list(held))
+                    if done:
+                        connection.exec_driver_sql(f"NOTIFY {CHANNEL}")
+                changed += len(done)
+            # What is left runs now, or is in the hands of another operator.
+            if len(picked) < PICK or changed == before:
+                return changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +143,11 @@ class _Standing:
     @property
     def can_be_revived(self) -> bool:
         return self.state is JobState.DEAD and not self.is_scrubbed
+
+
+def _now(connection: Connection) -> datetime:
+    now: datetime = connection.exec_driver_sql("SELECT now()").scalar_one()
+    return now
 
 
 def _standings(

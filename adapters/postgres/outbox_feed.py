@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
+from adapters.postgres.persistence import postgresql_breaker
 from domain.jobs.publishing import RecordedEvent
 
 READER_LOCK = 0x7A11_0B0C
@@ -16,21 +17,30 @@ FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT %(limit)s"""
 
 _PUBLISHED = "UPDATE outbox SET published_at = now() WHERE id = ANY(%(ids)s)"
 
+_FORGET = """
+UPDATE outbox SET published_at = NULL
+WHERE id IN (SELECT id FROM outbox WHERE published_at IS NOT NULL
+             ORDER BY id DESC LIMIT %(at_most)s)"""
+
 
 class PostgresOutboxFeed:
     """Hands out the events that are not yet published.
 
-    Events of one aggregate are written under its locks, so their ids follow the order of their
-    commits; across aggregates there is no order to keep.
+    Events of a product, a user or a line of an order are written under its locks, so their ids
+    follow the order of their commits. Lines of one order may change in two jobs at once, which
+    decide nothing by each other: their events are handed out as they are committed.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._breaker = postgresql_breaker()
 
     @contextmanager
     def reading(self) -> Iterator["OutboxReader | None"]:
         """Give the reader while the context lasts; None where somebody else is it."""
-        with self._engine.connect() as connection:
+        with self._breaker.calling():
+            connection = self._engine.connect()
+        with connection:
             is_ours = connection.exec_driver_sql(
                 f"SELECT pg_try_advisory_lock({READER_LOCK})"
             ).scalar_one()
@@ -70,3 +80,9 @@ class OutboxReader:
         """Note that these events have reached the stream."""
         self._connection.exec_driver_sql(_PUBLISHED, {"ids": [event.outbox_id for event in events]})
         self._connection.commit()
+
+    def forget(self, *, at_most: int) -> int:
+        """Have the newest published events published again: their stream is lost; count them."""
+        again = self._connection.exec_driver_sql(_FORGET, {"at_most": at_most}).rowcount
+        self._connection.commit()
+        return again

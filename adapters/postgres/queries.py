@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine, Row
 
+from adapters.postgres.job_filter import OF_CORRELATION, JobFilter
 from adapters.postgres.ledger import job_fields
 from domain.jobs.model import Failure, Job, JobState
 
@@ -14,12 +15,6 @@ _JOB = """
 SELECT id, kind, door, payload, payload_hash, state, attempts, max_attempts, dispatches,
        run_after, result, error, correlation_id, queue, priority, created_at, finished_at
 FROM job"""
-
-# A job that belongs to nothing larger is its own correlation: found by its id, so that the index
-# on correlation ids has only those that several jobs share.
-_OF_CORRELATION = """
-((correlation_id = %(correlation_id)s AND correlation_id <> id)
- OR (id = %(correlation_id)s AND correlation_id = id))"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,21 +90,26 @@ class JobQueries:
         *,
         states: Sequence[JobState] = (),
         kind: str | None = None,
+        queue: str | None = None,
+        error: str | None = None,
         correlation_id: str | None = None,
+        since: timedelta | None = None,
+        older_than: timedelta | None = None,
         limit: int = 50,
     ) -> list[JobView]:
-        """Return the jobs that fit, the newest first."""
-        filters = [
-            *(["state = ANY(%(states)s)"] if states else []),
-            *(["kind = %(kind)s"] if kind else []),
-            *([_OF_CORRELATION] if correlation_id else []),
-        ]
-        rows = self._read(
-            f"{_JOB} WHERE {' AND '.join(filters) or 'true'}"
-            " ORDER BY created_at DESC, id DESC LIMIT %(limit)s",
-            states=list(states),
+        """Return the jobs that fit, the newest first; see `JobFilter` for what fits."""
+        which = JobFilter(
+            states=states,
             kind=kind,
+            queue=queue,
+            error=error,
             correlation_id=correlation_id,
+            since=since,
+            older_than=older_than,
+        )
+        rows = self._read(
+            f"{_JOB} WHERE {which.condition()} ORDER BY created_at DESC, id DESC LIMIT %(limit)s",
+            **which.parameters(),
             limit=limit,
         )
         return [_job_view(row) for row in rows]
@@ -118,7 +118,7 @@ class JobQueries:
         """Count jobs by kind and state."""
         rows = self._read(
             "SELECT kind, state, count(*) AS jobs FROM job"
-            f" WHERE {_OF_CORRELATION if correlation_id else 'true'}"
+            f" WHERE {OF_CORRELATION if correlation_id else 'true'}"
             " GROUP BY kind, state ORDER BY kind, state",
             correlation_id=correlation_id,
         )
@@ -128,7 +128,7 @@ class JobQueries:
         """Count the jobs that have not finished."""
         [row] = self._read(
             "SELECT count(*) AS jobs FROM job WHERE state IN ('queued', 'retry')"
-            f" AND {_OF_CORRELATION if correlation_id else 'true'}",
+            f" AND {OF_CORRELATION if correlation_id else 'true'}",
             correlation_id=correlation_id,
         )
         return int(row.jobs)
@@ -138,7 +138,7 @@ class JobQueries:
         rows = self._read(
             "SELECT state, error ->> 'type' AS code, count(*) AS jobs,"
             " (array_agg(error ->> 'message' ORDER BY finished_at))[1] AS example"
-            f" FROM job WHERE state IN ('rejected', 'dead') AND {_OF_CORRELATION}"
+            f" FROM job WHERE state IN ('rejected', 'dead') AND {OF_CORRELATION}"
             " GROUP BY state, code ORDER BY jobs DESC, code",
             correlation_id=correlation_id,
         )
@@ -148,6 +148,11 @@ class JobQueries:
             )
             for row in rows
         ]
+
+    def known(self, job_ids: Sequence[str]) -> set[str]:
+        """Return those of these ids that the ledger has."""
+        rows = self._read("SELECT id FROM job WHERE id = ANY(%(ids)s)", ids=list(job_ids))
+        return {row.id for row in rows}
 
     def finished(self, job_ids: Sequence[str]) -> dict[str, JobState]:
         """Return the state of those of these jobs that have finished."""

@@ -27,6 +27,12 @@ DELETE FROM import_error WHERE id IN (
     SELECT import_error.id FROM import_error JOIN import_run ON import_run.id = run_id
     WHERE finished_at < now() - make_interval(days => %(days)s) LIMIT %(at_most)s)"""
 
+_MESSAGES = """
+DELETE FROM parked_message WHERE id IN (
+    SELECT id FROM parked_message
+    WHERE closed_at < now() - make_interval(days => %(days)s)
+    ORDER BY closed_at LIMIT %(at_most)s FOR UPDATE SKIP LOCKED)"""
+
 
 class PostgresRetention:
     """Meets `domain.jobs.maintenance.Retention`."""
@@ -41,4 +47,5 @@ class PostgresRetention:
             "events": self._connection.exec_driver_sql(_EVENTS, limits).rowcount,
             "import_chunks": self._connection.exec_driver_sql(_CHUNKS, limits).rowcount,
             "import_errors": self._connection.exec_driver_sql(_ERRORS, limits).rowcount,
+            "parked_messages": self._connection.exec_driver_sql(_MESSAGES, limits).rowcount,
         }

@@ -21,8 +21,14 @@ LOCK = 0x7A11_7A11
 """Advisory lock held while migrating, so that two releases do not migrate at once."""
 
 
+class SchemaTooOld(Exception):
+    """The database lacks migrations that this code needs."""
+
+
 def upgrade(engine: Engine) -> None:
-    """Apply every migration that the database has not seen."""
+    """Apply every migration that the database has not seen; leave a newer one as it is."""
+    if is_newer(engine):
+        return
     with engine.connect() as connection:
         try:
             # Another release may hold the lock for as long as its migrations take.
@@ -73,9 +79,35 @@ def newest() -> str | None:
     return ScriptDirectory.from_config(_config()).get_current_head()
 
 
-def is_current(engine: Engine) -> bool:
-    """Tell whether every migration has been applied."""
-    return revision(engine) == newest()
+def is_newer(engine: Engine) -> bool:
+    """Tell whether the database has seen migrations that this code does not know.
+
+    Migrations only add until no code needs what they replace, so this code runs on it.
+    """
+    return _is_newer(revision(engine))
+
+
+def objection(here: str | None) -> str | None:
+    """Say why this code cannot run on a database at the revision `here`; None where it can."""
+    if here == newest() or _is_newer(here):
+        return None
+    stands = f"is at revision {here}" if here else "has no tables"
+    return f"the database {stands} and needs {newest()}: run `tallyman migrate upgrade`"
+
+
+def require(engine: Engine) -> None:
+    """Make sure that the database is not too old for this code.
+
+    Raises:
+        SchemaTooOld: It is; the message says what to do.
+    """
+    if problem := objection(revision(engine)):
+        raise SchemaTooOld(problem)
+
+
+def _is_newer(here: str | None) -> bool:
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    return here is not None and here not in known
 
 
 def differences(engine: Engine) -> list[str]:

@@ -88,7 +88,8 @@ job = Table(
         "next_dispatch",
         postgresql_where=text("state IN ('queued', 'retry')"),
     ),
-    # Operators list what went wrong; retention deletes what is old.
+    # Operators list what is new and what went wrong; retention deletes what is old.
+    Index("ix_job_created_at", "created_at"),
     Index("ix_job_dead", "finished_at", postgresql_where=text("state = 'dead'")),
     Index("ix_job_finished_at", "finished_at"),
     # An import, or a producer, follows what it submitted together; a job by itself stays out.
@@ -134,22 +135,27 @@ queue = Table(
     Column("most_waiting", Integer),
     _now("changed_at"),
     CheckConstraint("priority BETWEEN -9 AND 9", name="priority"),
-    CheckConstraint("jobs_per_second > 0", name="rate"),
-    CheckConstraint("most_waiting > 0", name="most_waiting"),
+    CheckConstraint("jobs_per_second BETWEEN 0.001 AND 1000000", name="rate"),
+    CheckConstraint("most_waiting BETWEEN 1 AND 10000000", name="most_waiting"),
     CheckConstraint("pause_reason IS NULL OR paused_at IS NOT NULL", name="pause"),
     comment="What operators have set for a queue; one without a row runs as it comes",
 )
 
-# What the relay saw at its last look: producers and operators ask this, and count nothing.
+# What a relay saw at its last look: producers and operators ask this, and count nothing.
 queue_gauge = Table(
     "queue_gauge",
     metadata,
     Column("queue", Text, primary_key=True),
     Column("waiting", Integer, nullable=False),
-    _moment("oldest_at"),
-    Column("finished_per_second", Double, nullable=False),
-    Column("messages", Integer, nullable=False),
-    _now("measured_at"),
+    # When the job became due that waits longest; nothing where no job waits to be handed out.
+    _moment("due_since"),
+    Column("jobs_per_second", Double, nullable=False),
+    # Nothing while the broker is away.
+    Column("messages", Integer),
+    Column("measured_at", DateTime(timezone=True), nullable=False),
+    # The next look comes before this, if a relay runs.
+    Column("good_until", DateTime(timezone=True), nullable=False),
+    comment="How much waits in each queue, as a relay measured it",
 )
 
 parked_message = Table(
@@ -162,15 +168,25 @@ parked_message = Table(
     Column("task", Text),
     Column("message_id", Text),
     Column("content_type", Text),
-    Column("headers", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
-    Column("body", LargeBinary),
-    Column("body_bytes", BigInteger, nullable=False),
+    Column("form", Text, nullable=False),
+    Column("content", LargeBinary),
+    Column("size", BigInteger, nullable=False),
+    # The same for copies of one message: they are counted.
+    Column("digest", LargeBinary, nullable=False),
+    Column("copies", BigInteger, nullable=False, server_default=text("1")),
     _now("parked_at"),
+    _now("last_parked_at"),
     Column("closed_as", Text),
     _moment("closed_at"),
+    CheckConstraint("form IN ('message', 'bytes')", name="form"),
+    CheckConstraint("octet_length(content) <= size", name="size"),
+    CheckConstraint("copies >= 1", name="copies"),
     CheckConstraint("closed_as IN ('requeued', 'dropped')", name="closed_as"),
     CheckConstraint("(closed_as IS NULL) = (closed_at IS NULL)", name="closed"),
-    Index("ix_parked_message_open", "id", postgresql_where=text("closed_at IS NULL")),
+    CheckConstraint("closed_at IS NULL OR content IS NULL", name="forgotten"),
+    Index(
+        "uq_parked_message_open", "digest", unique=True, postgresql_where=text("closed_at IS NULL")
+    ),
     Index("ix_parked_message_closed_at", "closed_at"),
     comment="Messages that are no job: kept as they came, until an operator has seen them",
 )

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from adapters.payloads import Payloads
 from adapters.postgres.imports import PostgresImports
+from adapters.postgres.interruption import abandon_statement
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.outbox import PostgresOutbox
 from adapters.postgres.persistence import is_contention, is_outage
@@ -24,6 +25,8 @@ from domain.jobs.ports import Decoder
 from domain.jobs.retries import Backoff
 from domain.kinds import KINDS
 from domain.messages import Command, Event
+
+IMPATIENT = "SET LOCAL lock_timeout = '50ms'"
 
 
 class PostgresUnitOfWork:
@@ -61,8 +64,12 @@ class PostgresUnitOfWork:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Closing rolls back what was not committed.
-        self._connection.close()
+        try:
+            if error is not None:
+                abandon_statement(self._connection)
+        finally:
+            # Closing rolls back what was not committed.
+            self._connection.close()
 
     def record(self, job_id: str, events: Iterable[Event]) -> None:
         self._outbox.record(job_id, events)
@@ -129,9 +136,12 @@ class BeginPostgresWork:
     decode: Decoder = field(default_factory=lambda: Payloads(KINDS).decode)
     reached: Callable[[str], None] = lambda _: None
 
-    def __call__(self, *, locks_first: bool = False) -> PostgresUnitOfWork:
+    def __call__(self, *, locks_first: bool = False, patient: bool = True) -> PostgresUnitOfWork:
+        connection = self.engine.connect()
+        if not patient:
+            connection.exec_driver_sql(IMPATIENT)
         return PostgresUnitOfWork(
-            self.engine.connect(),
+            connection,
             backoff=self.backoff,
             decode=self.decode,
             sources=self.sources,

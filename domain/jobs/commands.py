@@ -9,7 +9,7 @@ from domain.messages import Command
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneLedger(Command):
-    """Delete what finished long ago: jobs, their failures, published events."""
+    """Delete what finished long ago: jobs, their failures, published events, parked messages."""
 
     kind: ClassVar[str] = "maintenance.prune_ledger"
 

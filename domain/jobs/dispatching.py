@@ -19,6 +19,15 @@ class DueJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """Jobs that the relay has claimed for publishing, the most urgent first."""
+
+    jobs: Sequence[DueJob]
+    pace: float | None = None
+    """The rate, in jobs a second, that they were claimed at, where their queue is limited."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatch:
     """A message to the workers: ids of jobs of one kind."""
 
@@ -35,12 +44,13 @@ class Grouping:
     spread: int = 16
     """Messages that a backlog is spread over before they grow, so that all workers have some."""
 
-    def size(self, backlog: int) -> int:
-        """Jobs a message, for this many due at once."""
-        return max(1, min(self.most, ceil(backlog / self.spread)))
+    def size(self, backlog: int, *, waiting: int = 0) -> int:
+        """Jobs a message, for this many due at once where so many messages wait already."""
+        # Those that wait keep workers busy, too: what comes on top need not be spread thin.
+        return max(1, min(self.most, ceil(backlog / max(1, self.spread - waiting))))
 
 
-def group(due: Sequence[DueJob], grouping: Grouping) -> list[Dispatch]:
+def group(due: Sequence[DueJob], grouping: Grouping, *, waiting: int = 0) -> list[Dispatch]:
     """Put jobs of one kind into common messages, in the order of `due`.
 
     What was dispatched before travels alone: it may be what killed its worker.
@@ -52,7 +62,7 @@ def group(due: Sequence[DueJob], grouping: Grouping) -> list[Dispatch]:
             alone.append(Dispatch(kind=job.kind, job_ids=(job.job_id,)))
         else:
             fresh[job.kind].append(job.job_id)
-    size = grouping.size(len(due))
+    size = grouping.size(len(due), waiting=waiting)
     return [
         Dispatch(kind=kind, job_ids=tuple(ids[start : start + size]))
         for kind, ids in fresh.items()

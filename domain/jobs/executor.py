@@ -2,10 +2,20 @@
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 
-from domain.errors import DomainError, InvalidPayload, StaleDecision, Unavailable
-from domain.jobs.errors import IdempotencyConflict, WorkerLost
+from domain.errors import (
+    Contended,
+    DomainError,
+    Interrupted,
+    InvalidPayload,
+    OutOfRoom,
+    StaleDecision,
+    Unavailable,
+)
+from domain.jobs.errors import Expired, IdempotencyConflict, WorkerLost
 from domain.jobs.kinds import JobKind
 from domain.jobs.model import NOT_STORABLE, Failure, Job, JobState, Request, Submission
 from domain.jobs.outcomes import Answer, Postponed, Rejected, Succeeded
@@ -60,6 +70,42 @@ class Executor:
         [report] = self._run(kind, claim, suspected=redelivered)
         return report
 
+    def postpone(self, submission: Submission, *, run_after: datetime) -> Report:
+        """Put the job that a message carries on record, to be dispatched at a later time.
+
+        Raises:
+            IdempotencyConflict: The id is known with another payload; nothing was done.
+            Unavailable: The ledger cannot be reached; nothing was done.
+        """
+        return self._put_off(submission, run_after=run_after)
+
+    def cancel_expired(self, submission: Submission, *, expired: Expired) -> Report:
+        """Put the job that a message carries on record as cancelled; raises as `postpone` does."""
+        return self._put_off(submission, cancelled=failure_of(expired))
+
+    def _put_off(
+        self,
+        submission: Submission,
+        *,
+        run_after: datetime | None = None,
+        cancelled: Failure | None = None,
+    ) -> Report:
+        kind = self.kinds[submission.kind]
+
+        def transaction() -> Report:
+            with self.begin_work() as work:
+                job = work.jobs.put_off(
+                    submission,
+                    queue=kind.queue,
+                    max_attempts=kind.max_attempts,
+                    run_after=run_after,
+                    cancelled=cancelled,
+                )
+                work.commit()
+            return Report(job=job)
+
+        return self.persistently(transaction)
+
     def run_dispatched(
         self, kind_name: str, job_ids: Sequence[str], *, redelivered: bool
     ) -> list[Report]:
@@ -76,44 +122,57 @@ class Executor:
     def _one_by_one(self, kind: JobKind, job_ids: Sequence[str]) -> list[Report]:
         # A worker may have died of one of these: each counts its attempt before it runs, and
         # runs alone, so that whichever job kills its worker does so in its own name.
-        return [
-            report
-            for job_id in job_ids
-            for report in self._run(kind, _claim_of(kind, [job_id]), suspected=True)
-        ]
+        reports: list[Report] = []
+        patient = True
+        for job_id in job_ids:
+            done = self._run(kind, _claim_of(kind, [job_id]), suspected=True, patient=patient)
+            patient = patient and not any(_has_waited(report.exception) for report in done)
+            reports += done
+        return reports
 
-    def _run(self, kind: JobKind, claim: Claim, *, suspected: bool = False) -> list[Report]:
+    def _run(
+        self, kind: JobKind, claim: Claim, *, suspected: bool = False, patient: bool = True
+    ) -> list[Report]:
         if suspected:
-            begun = self.persistently(lambda: self._begin_attempts(claim))
+            sight = _FirstSight()
+            begun = self.persistently(lambda: self._begin_attempts(claim, sight))
             if all(job.state.is_terminal for job in begun):
                 return [Report(job=job) for job in begun]
         try:
-            return self._decide(kind, claim, counted=suspected)
+            return self._decide(kind, claim, counted=suspected, patient=patient)
         except _Suspicious as suspicion:
             return self._one_by_one(kind, suspicion.job_ids)
+        except (OutOfRoom, Interrupted):
+            if suspected:
+                self._take_back_attempts(claim)
+            raise
         except (Unavailable, IdempotencyConflict):
             raise
         except Exception as error:  # noqa: BLE001  the executor must record every failure
-            return self._after_failure(kind, claim, error, counted=suspected)
+            # One wait is enough for all jobs of a message: who shares it is not held up again.
+            patient = patient and not _has_waited(error)
+            return self._after_failure(kind, claim, error, counted=suspected, patient=patient)
 
-    def _decide(self, kind: JobKind, claim: Claim, *, counted: bool) -> list[Report]:
+    def _decide(self, kind: JobKind, claim: Claim, *, counted: bool, patient: bool) -> list[Report]:
         for run in range(STALE_RUNS):
             locks_first = run > 0
 
             def transaction(*, locks_first: bool = locks_first) -> list[Report]:
-                return self._transact(kind, claim, counted=counted, locks_first=locks_first)
+                return self._transact(
+                    kind, claim, counted=counted, locks_first=locks_first, patient=patient
+                )
 
             try:
-                return self.persistently(transaction)
+                return self.persistently(transaction, patient=patient)
             except StaleDecision as stale:
                 last = stale
         raise last
 
     def _transact(
-        self, kind: JobKind, claim: Claim, *, counted: bool, locks_first: bool
+        self, kind: JobKind, claim: Claim, *, counted: bool, locks_first: bool, patient: bool
     ) -> list[Report]:
         """Claim, effect, events and result: committed together, or not at all."""
-        with self.begin_work(locks_first=locks_first) as work:
+        with self.begin_work(locks_first=locks_first, patient=patient) as work:
             jobs = claim(work)
             self.reached("job.claimed")
             answered = [Report(job=job) for job in jobs if job.state.is_terminal]
@@ -152,14 +211,16 @@ class Executor:
         except DomainError as error:
             return Rejected(error=error, forget_payload=self.kinds[job.kind].personal)
 
-    def _begin_attempts(self, claim: Claim) -> list[Job]:
+    def _begin_attempts(self, claim: Claim, sight: "_FirstSight") -> list[Job]:
         with self.begin_work() as work:
             seen = claim(work)
             begun = [
                 job
                 # What cannot be decoded will be refused, which kills nobody: count nothing, and
                 # leave a payload that may not stay out of the ledger.
-                if job.state.is_terminal or isinstance(self._command(job), Rejected)
+                if job.state.is_terminal
+                or sight.has_changed(job)
+                or isinstance(self._command(job), Rejected)
                 else work.jobs.begin_attempt(job, lost=failure_of(_worker_lost(job)))
                 for job in seen
             ]
@@ -168,8 +229,25 @@ class Executor:
         self.reached("attempt.counted")
         return begun
 
+    def _take_back_attempts(self, claim: Claim) -> None:
+        """Count the attempts not made, so that no full disk passes for a job that kills workers.
+
+        It is another matter where the connection broke: the job may be what broke it.
+        """
+        sight = _FirstSight()
+
+        def transaction() -> None:
+            with self.begin_work() as work:
+                for job in claim(work):
+                    if not (job.state.is_terminal or sight.has_changed(job)):
+                        work.jobs.take_back_attempt(job)
+                work.commit()
+
+        with suppress(Unavailable, Contended):
+            self.persistently(transaction)
+
     def _after_failure(
-        self, kind: JobKind, claim: Claim, error: Exception, *, counted: bool
+        self, kind: JobKind, claim: Claim, error: Exception, *, counted: bool, patient: bool
     ) -> list[Report]:
         suspects = self.persistently(lambda: self._open_jobs(claim))
         if len(suspects) > 1:
@@ -178,10 +256,11 @@ class Executor:
             return [
                 report
                 for half in (suspects[:middle], suspects[middle:])
-                for report in self._run(kind, _claim_of(kind, half))
+                for report in self._run(kind, _claim_of(kind, half), patient=patient)
             ]
+        sight = _FirstSight()
         reports = self.persistently(
-            lambda: self._record_failure(kind, claim, error, counted=counted)
+            lambda: self._record_failure(kind, claim, error, sight, counted=counted)
         )
         self.reached("failure.committed")
         return reports
@@ -191,18 +270,28 @@ class Executor:
             return [job.id for job in claim(work) if not job.state.is_terminal]
 
     def _record_failure(
-        self, kind: JobKind, claim: Claim, error: Exception, *, counted: bool
+        self,
+        kind: JobKind,
+        claim: Claim,
+        error: Exception,
+        sight: "_FirstSight",
+        *,
+        counted: bool,
     ) -> list[Report]:
         with self.begin_work() as work:
             reports = [
                 Report(job=job)
                 if job.state.is_terminal
                 else Report(
-                    job=work.jobs.fail(
+                    job=job
+                    if sight.has_changed(job)
+                    else work.jobs.fail(
                         job,
                         failure_of(error, personal=kind.personal),
                         worker=self.worker,
                         counted=counted,
+                        # Who waits for others is not to blame, however often it waits.
+                        spare=_has_waited(error),
                     ),
                     exception=error,
                 )
@@ -210,6 +299,25 @@ class Executor:
             ]
             work.commit()
         return reports
+
+
+class _FirstSight:
+    """How jobs stood when a note of an attempt was first to be made.
+
+    A transaction is run again when its connection breaks, which may be after its commit: what
+    has changed since is noted already, and to note it again would count one attempt as two.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, Job] = {}
+
+    def has_changed(self, job: Job) -> bool:
+        seen = self._seen.setdefault(job.id, job)
+        return (job.state, job.attempts, job.run_after) != (
+            seen.state,
+            seen.attempts,
+            seen.run_after,
+        )
 
 
 class _Suspicious(Exception):
@@ -252,6 +360,10 @@ def failure_of(error: Exception, *, personal: bool = False) -> Failure:
         details=details,
         traceback=trace,
     )
+
+
+def _has_waited(error: Exception | None) -> bool:
+    return isinstance(error, Contended)
 
 
 def _worker_lost(job: Job) -> WorkerLost:

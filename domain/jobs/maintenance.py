@@ -15,7 +15,7 @@ class Retention(Protocol):
     """Deletes what is old."""
 
     def prune(self, *, older_than_days: int, at_most: int) -> dict[str, int]:
-        """Delete finished jobs and published events; return how many of each."""
+        """Delete finished jobs, published events, closed messages; return how many of each."""
 
 
 class MaintenanceWork(Protocol):

@@ -1,6 +1,7 @@
 """What the executor and the services of jobs need from outside."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -40,14 +41,43 @@ class Jobs(Protocol):
             IdempotencyConflict: The id is known with another payload.
         """
 
+    def put_off(
+        self,
+        submission: Submission,
+        *,
+        queue: str,
+        max_attempts: int,
+        run_after: datetime | None,
+        cancelled: Failure | None,
+    ) -> Job:
+        """Write the row of a job that a message carries and that does not run now.
+
+        It is due at `run_after`, or `cancelled` for that reason; a known one stays as it is.
+
+        Raises:
+            IdempotencyConflict: The id is known with another payload.
+        """
+
+    def release(self, job_ids: Sequence[str], *, queue: str, suspected: bool) -> None:
+        """Leave open jobs, which are locked, to the relay of `queue`: due as they first were.
+
+        It is as if they had not been dispatched, unless they are `suspected`.
+        """
+
     def begin_attempt(self, job: Job, *, lost: Failure) -> Job:
         """Count an attempt before it runs; past the limit the job is dead with `lost`."""
+
+    def take_back_attempt(self, job: Job) -> None:
+        """Count one attempt less: what was counted before it ran could not be made."""
 
     def finish(self, outcomes: Sequence[tuple[Job, Outcome]], *, counted: bool) -> None:
         """Record final outcomes; `counted` where the attempt was counted before it ran."""
 
-    def fail(self, job: Job, failure: Failure, *, worker: str, counted: bool) -> Job:
-        """Record a failed attempt: back to `retry` with a jittered delay, or `dead`."""
+    def fail(self, job: Job, failure: Failure, *, worker: str, counted: bool, spare: bool) -> Job:
+        """Record a failed attempt: back to `retry` with a jittered delay, or `dead`.
+
+        Where it is to `spare` the job, the last attempt is left to it.
+        """
 
 
 class JobsWork(Protocol):
@@ -76,9 +106,9 @@ class UnitOfWork(JobsWork, Protocol):
 
 
 class BeginWork(Protocol):
-    """Open a unit of work."""
+    """Open a unit of work; one that is not `patient` hardly waits for what others hold."""
 
-    def __call__(self, *, locks_first: bool = False) -> UnitOfWork: ...
+    def __call__(self, *, locks_first: bool = False, patient: bool = True) -> UnitOfWork: ...
 
 
 class Decoder(Protocol):
@@ -95,8 +125,11 @@ class Decoder(Protocol):
 class Persistence(Protocol):
     """Run a transaction again while it fails for reasons that pass within a second or two.
 
+    Where it is not `patient`, what others hold is taken for such a reason no more.
+
     Raises:
         Unavailable: What it needs is still away after the last try.
+        Contended: Others still hold what it needs.
     """
 
-    def __call__(self, transaction: Callable[[], T]) -> T: ...
+    def __call__(self, transaction: Callable[[], T], *, patient: bool = True) -> T: ...

@@ -334,7 +334,7 @@ class TestAMessage:
         refused(
             log="[forged] succeeded",
             task_id="forged",
-            args=[["no-such-job", "stock-others", "'; DROP TABLE job; --", ""]],
+            args=[["no-such-job", "stock-others", "'; DROP TABLE job; --"]],
         )
 
         assert pipeline.find("no-such-job") is None
@@ -351,18 +351,23 @@ class TestAMessage:
             ("half-a-surrogate-in-an-id", [["\ud800"]]),
         ],
     )
-    def test_with_positional_garbage_is_refused(
+    def test_with_positional_garbage_is_parked_and_answered(
         self,
         pipeline: Pipeline,
+        mirrored: Mirrored,
         refused: Callable[..., None],
         job: str,
         arguments: list[object],
     ) -> None:
-        refused(log=f"[{job}] raised expected: InvalidPayload", task_id=job, args=arguments)
+        refused(
+            log=f"message_id={job} queue=allocation reason=arguments", task_id=job, args=arguments
+        )
 
+        copy = eventually(lambda: mirrored(job), what="mirrored")
+        assert (copy["status"], copy["result"]["exc_type"]) == ("FAILURE", "MessageParked")
         assert pipeline.find(job) is None
 
-    def test_with_an_id_too_long_for_the_ledger_is_refused_and_answered(
+    def test_with_an_id_too_long_for_the_ledger_is_parked_and_answered(
         self, refused: Callable[..., None], mirrored: Mirrored
     ) -> None:
         refused(
@@ -373,13 +378,13 @@ class TestAMessage:
 
         copy = eventually(lambda: mirrored("x" * 256), what="mirrored")
         assert copy["status"] == "FAILURE"
-        assert copy["result"]["exc_type"] == "InvalidPayload"
+        assert copy["result"]["exc_type"] == "MessageParked"
 
-    def test_that_is_pickled_is_refused_unread(
+    def test_that_is_pickled_is_parked_unread(
         self, pipeline: Pipeline, refused: Callable[..., None]
     ) -> None:
         refused(
-            log="content of type pickle",
+            log="message_id=pickled queue=allocation reason=content_type",
             task_id="pickled",
             kwargs=order("x", "y"),
             serializer="pickle",

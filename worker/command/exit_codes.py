@@ -16,5 +16,7 @@ class ExitCode(IntEnum):
     """What was asked for is not there."""
     AWAY = 4
     """A server is away; the same command may do later."""
+    FULL = 5
+    """Too many jobs wait in a queue; the same command may do when some have finished."""
     INTERRUPTED = 130
     """Ctrl-C; what was accepted until then goes on."""

@@ -3,8 +3,9 @@
 from adapters.broker import BrokerAway
 from adapters.embedded.errors import EmbeddedServerError
 from adapters.postgres.persistence import is_outage
+from adapters.postgres.schema import SchemaTooOld
 from domain.allocation.errors import OrderNotFound
-from domain.errors import DomainError, InvalidPayload, Unavailable
+from domain.errors import Contended, DomainError, InvalidPayload, Unavailable
 from domain.imports.errors import (
     FileError,
     InvalidMapping,
@@ -12,7 +13,13 @@ from domain.imports.errors import (
     RunNotFound,
     SourceNotFound,
 )
-from domain.jobs.errors import JobNotFound, UnknownKind
+from domain.jobs.errors import (
+    JobNotFound,
+    ParkedNotFound,
+    QueueFull,
+    QueueNotFound,
+    UnknownKind,
+)
 from domain.users.errors import UserNotFound
 from worker.addresses import NotRunning
 from worker.command.exit_codes import ExitCode
@@ -31,8 +38,18 @@ def explain(error: Exception) -> tuple[str, ExitCode] | None:
     if getattr(getattr(error, "orig", None), "sqlstate", None) == UNDEFINED_TABLE:
         return "the database has no tables yet: run `tallyman migrate upgrade`", ExitCode.AWAY
     match error:
-        case JobNotFound() | OrderNotFound() | UserNotFound() | RunNotFound() | SourceNotFound():
+        case (
+            JobNotFound()
+            | OrderNotFound()
+            | ParkedNotFound()
+            | QueueNotFound()
+            | RunNotFound()
+            | SourceNotFound()
+            | UserNotFound()
+        ):
             code = ExitCode.NOT_FOUND
+        case QueueFull():
+            code = ExitCode.FULL
         case (
             InvalidPayload()
             | UnknownKind()
@@ -44,7 +61,14 @@ def explain(error: Exception) -> tuple[str, ExitCode] | None:
             code = ExitCode.USAGE
         case DomainError():
             return _one_line(f"{error.code}: {error}"), ExitCode.REFUSED
-        case Unavailable() | NotRunning() | BrokerAway() | EmbeddedServerError():
+        case (
+            Unavailable()
+            | Contended()
+            | NotRunning()
+            | BrokerAway()
+            | EmbeddedServerError()
+            | SchemaTooOld()
+        ):
             code = ExitCode.AWAY
         case _:
             return None

@@ -19,6 +19,7 @@ from adapters.postgres.import_queries import ImportQueries, RunView
 from adapters.postgres.persistence import Persistently
 from adapters.postgres.queries import JobQueries
 from domain.imports.errors import RunNotFound
+from domain.jobs.errors import QueueFull
 from domain.jobs.model import JobState
 from worker.command.exit_codes import ExitCode
 from worker.command.output import console, fail, note
@@ -28,6 +29,7 @@ POLL_SHARE = 10
 """Times as long as the last question took is waited at least, so that asking stays cheap."""
 SILENT_SECONDS = 15.0
 """After this long without a job finished, say what may be the matter."""
+REMIND_SECONDS = 60.0
 ASKED_AT_ONCE = 1_000
 
 Show = Callable[[int], None]
@@ -148,6 +150,22 @@ class _RateColumn(TextColumn):
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="progress.data.speed")
+
+
+class RoomNotes:
+    """Tells people that a queue is full, and again every minute that it is."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._told = float("-inf")
+
+    def __call__(self, full: QueueFull) -> None:
+        if self._clock() >= self._told + REMIND_SECONDS:
+            self._told = self._clock()
+            note(
+                "waiting for room in queue {queue!r}: {waiting:,} of at most {limit:,} jobs wait"
+                " in it".format_map(full.details)
+            )
 
 
 class OpenAmong:

@@ -1,29 +1,35 @@
 """`tallyman jobs`: look at jobs, retry them, cancel them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Annotated, Any
 
 import typer
 
+from adapters.postgres.job_filter import JobFilter
 from adapters.postgres.operations import Operated
 from adapters.postgres.queries import AttemptView, JobView
 from domain.jobs.errors import JobNotFound
-from domain.jobs.model import Failure, JobState
+from domain.jobs.model import NOT_STORABLE, Failure, JobState
 from domain.kinds import KINDS
 from worker.command.database import database
 from worker.command.exit_codes import ExitCode
+from worker.command.job_options import (
+    CorrelationOption,
+    DryRunOption,
+    ErrorOption,
+    KindOption,
+    OlderOption,
+    OptionalJobIds,
+    QueueOption,
+    SinceOption,
+)
 from worker.command.output import JsonOption, note, say, show_fields, show_json, show_table
 
 REASON_LENGTH = 80
 MASK = "…"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-
-JobIds = Annotated[list[str], typer.Argument(metavar="ID…")]
-KindOption = Annotated[str | None, typer.Option(help="Only jobs of this kind.")]
-CorrelationOption = Annotated[
-    str | None, typer.Option(help="Only jobs with this correlation id, such as an import's run.")
-]
 
 
 @app.command("list")
@@ -33,6 +39,10 @@ def list_jobs(
         list[JobState] | None, typer.Option(help="Only jobs in this state; may be repeated.")
     ] = None,
     kind: KindOption = None,
+    queue: QueueOption = None,
+    error: ErrorOption = None,
+    since: SinceOption = None,
+    older_than: OlderOption = None,
     correlation_id: CorrelationOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Jobs to show at the most.")] = 50,
     as_json: JsonOption = False,
@@ -40,7 +50,14 @@ def list_jobs(
     """List jobs, the newest first."""
     with database() as opened:
         jobs = opened.jobs.newest(
-            states=state or (), kind=kind, correlation_id=correlation_id, limit=limit
+            states=state or (),
+            kind=kind,
+            queue=queue,
+            error=error,
+            correlation_id=correlation_id,
+            since=since,
+            older_than=older_than,
+            limit=limit,
         )
     if as_json:
         show_json([describe(job) for job in jobs])
@@ -90,34 +107,79 @@ def show(
 
 @app.command()
 def retry(
-    job_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID…]")] = None,
+    job_ids: OptionalJobIds = None,
     *,
     state: Annotated[
-        JobState | None, typer.Option(help="Retry all jobs in this state: dead or retry.")
+        JobState | None, typer.Option(help="Retry all jobs in this state that fit: dead or retry.")
     ] = None,
     kind: KindOption = None,
+    queue: QueueOption = None,
+    error: ErrorOption = None,
+    since: SinceOption = None,
+    older_than: OlderOption = None,
+    correlation_id: CorrelationOption = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run dead jobs again, with all their attempts, and those that wait for an attempt now."""
-    if bool(job_ids) == bool(state):
-        raise typer.BadParameter("give ids, or --state dead")
-    if job_ids and kind:
-        raise typer.BadParameter("--kind goes with --state")
-    if state not in (None, JobState.DEAD, JobState.RETRY):
-        raise typer.BadParameter(f"a job that is {state} cannot be retried; dead or retry can be")
+    which = _filter(
+        job_ids,
+        state,
+        (JobState.DEAD, JobState.RETRY),
+        dry_run=dry_run,
+        kind=kind,
+        queue=queue,
+        error=error,
+        since=since,
+        older_than=older_than,
+        correlation_id=correlation_id,
+    )
     with database() as opened:
-        if state:
-            retried = opened.operations.retry_all(state, kind=kind)
-            show_json({"retried": retried}) if as_json else say(f"{retried:,} jobs retried")
-        else:
+        if which is None:
             _tell(opened.operations.retry(job_ids or []), done="retried", as_json=as_json)
+        elif dry_run:
+            _tell_count(opened.operations.count_retriable(which), "would be retried", as_json)
+        else:
+            _tell_count(opened.operations.retry_all(which), "retried", as_json)
 
 
 @app.command()
-def cancel(job_ids: JobIds, *, as_json: JsonOption = False) -> None:
+def cancel(
+    job_ids: OptionalJobIds = None,
+    *,
+    state: Annotated[
+        JobState | None,
+        typer.Option(help="Cancel all jobs in this state that fit: queued or retry."),
+    ] = None,
+    kind: KindOption = None,
+    queue: QueueOption = None,
+    error: ErrorOption = None,
+    since: SinceOption = None,
+    older_than: OlderOption = None,
+    correlation_id: CorrelationOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
     """Withdraw jobs that have not run; one that is running is let run."""
+    which = _filter(
+        job_ids,
+        state,
+        (JobState.QUEUED, JobState.RETRY),
+        dry_run=dry_run,
+        kind=kind,
+        queue=queue,
+        error=error,
+        since=since,
+        older_than=older_than,
+        correlation_id=correlation_id,
+    )
     with database() as opened:
-        _tell(opened.operations.cancel(job_ids), done="cancelled", as_json=as_json)
+        if which is None:
+            _tell(opened.operations.cancel(job_ids or []), done="cancelled", as_json=as_json)
+        elif dry_run:
+            _tell_count(opened.operations.count_cancellable(which), "would be cancelled", as_json)
+        else:
+            _tell_count(opened.operations.cancel_all(which), "cancelled", as_json)
 
 
 @app.command()
@@ -151,7 +213,7 @@ def describe(job: JobView, *, reveal: bool = False) -> dict[str, Any]:
         "created_at": job.created_at,
         "run_after": job.run_after,
         "finished_at": job.finished_at,
-        "payload": job.payload if reveal or not _is_personal(job) else _masked(job.payload),
+        "payload": job.payload if reveal else _shown_payload(job),
         "result": job.result,
         "error": job.error,
     }
@@ -184,6 +246,33 @@ def show_job(
         note("the payload is of a person: --reveal shows it")
 
 
+def _filter(
+    job_ids: Sequence[str] | None,
+    state: JobState | None,
+    states: tuple[JobState, JobState],
+    *,
+    dry_run: bool,
+    **criteria: Any,
+) -> JobFilter | None:
+    """Return which jobs are meant; None where their ids were given."""
+    if bool(job_ids) == bool(state):
+        raise typer.BadParameter(f"give ids, or --state {states[0]}")
+    if state is None:
+        if dry_run or any(value is not None for value in criteria.values()):
+            raise typer.BadParameter("what picks jobs goes with --state, and not with ids")
+        return None
+    if state not in states:
+        raise typer.BadParameter(f"--state is {' or '.join(states)} here, got {state}")
+    return JobFilter(states=[state], **criteria)
+
+
+def _tell_count(jobs: int, done: str, as_json: bool) -> None:
+    if as_json:
+        show_json({done.replace(" ", "_"): jobs})
+    else:
+        say(f"{jobs:,} jobs {done}")
+
+
 def _tell(operated: Operated, *, done: str, as_json: bool) -> None:
     if as_json:
         show_json(
@@ -211,8 +300,12 @@ def _is_personal(job: JobView) -> bool:
     return job.kind not in KINDS or KINDS[job.kind].personal
 
 
-def _masked(payload: Mapping[str, Any]) -> dict[str, str]:
-    return dict.fromkeys(payload, MASK)
+def _shown_payload(job: JobView) -> dict[str, Any]:
+    if _is_personal(job):
+        return dict.fromkeys(job.payload, MASK)
+    # What is no field of the kind may be of a person, whatever the kind.
+    known = {field.name for field in fields(KINDS[job.kind].command)} | {NOT_STORABLE}
+    return {name: value if name in known else MASK for name, value in job.payload.items()}
 
 
 def _told(failure: Failure, *, whole: bool) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 import orjson
 
 from domain.errors import DomainError, InvalidPayload
-from domain.jobs.errors import IdempotencyConflict
+from domain.jobs.errors import IdempotencyConflict, QueueFull
 from domain.jobs.model import Receipt, Submission
+from worker.handing_over import Patience
 from worker.producer import Producer
 
 ENVELOPE = frozenset({"id", "priority", "correlation_id", "payload"})
@@ -76,28 +77,31 @@ def read(
             yield RefusedLine.of(number, error)
 
 
-def accept(producer: Producer, lines: Sequence[Line]) -> list[AcceptedLine]:
-    """Hand over lines: all of them, where they fit in one transaction, or none.
+def accept(
+    patience: Patience, lines: Sequence[Line]
+) -> tuple[list[AcceptedLine], QueueFull | None]:
+    """Hand over lines; return those accepted and, where that is not all, why.
 
     Raises:
         IdempotencyConflict: Ids of these were used for another payload.
     """
-    receipts = producer.submit_many(line.submission for line in lines)
-    return [
+    receipts, full = patience.submit_many([line.submission for line in lines])
+    accepted = [
         AcceptedLine(line=line.number, receipt=receipt)
-        for line, receipt in zip(lines, receipts, strict=True)
+        for line, receipt in zip(lines, receipts, strict=full is None)
     ]
+    return accepted, full
 
 
 def accept_what_can_be(
-    producer: Producer, lines: Sequence[Line]
-) -> tuple[list[AcceptedLine], list[RefusedLine]]:
+    patience: Patience, lines: Sequence[Line]
+) -> tuple[list[AcceptedLine], list[RefusedLine], QueueFull | None]:
     """Hand over lines; those whose ids were used for another payload are refused, the rest not."""
     refused: list[RefusedLine] = []
     left = list(lines)
     while True:
         try:
-            return accept(producer, left), refused
+            accepted, full = accept(patience, left)
         except IdempotencyConflict as conflict:
             known = set(conflict.details["job_ids"])
             refused += [
@@ -106,6 +110,8 @@ def accept_what_can_be(
                 if line.submission.job_id in known
             ]
             left = [line for line in left if line.submission.job_id not in known]
+        else:
+            return accepted, refused, full
 
 
 def decode(text: bytes | str) -> dict[str, Any]:

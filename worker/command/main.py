@@ -43,6 +43,12 @@ COMMANDS: Mapping[str, Lazy] = {
     "down": Lazy(place="worker.command.up:down", help="Stop what `up` or `demo --keep` runs."),
     "submit": Lazy(place="worker.command.submit:submit", help="Hand over jobs."),
     "jobs": Lazy(place="worker.command.jobs:app", help="Look at jobs, retry and cancel them."),
+    "parked": Lazy(
+        place="worker.command.parked:app", help="Look at messages that are no job; send them again."
+    ),
+    "queues": Lazy(
+        place="worker.command.queues:app", help="Look at queues, pause, limit and order them."
+    ),
     "stock": Lazy(place="worker.command.stock:stock", help="Show the stock of products."),
     "orders": Lazy(place="worker.command.orders:app", help="Show orders and why they got what."),
     "users": Lazy(place="worker.command.users:app", help="Show users."),

@@ -28,22 +28,25 @@ FORWARD_ONLY = (
 
 @app.command()
 def upgrade() -> None:
-    """Apply every migration that the database has not seen."""
+    """Apply every migration that the database has not seen; a newer one stays as it is."""
     url = _own_url(load())
     engine = create(url, application="tallyman migrate")
     before = schema.revision(engine)
     schema.upgrade(engine)
     after = schema.revision(engine)
-    say(f"the database is at revision {after}" + (", as before" if before == after else ""))
+    if schema.is_newer(engine):
+        say(f"the database is at revision {after}, newer than this code: nothing is to be done")
+    else:
+        say(f"the database is at revision {after}" + (", as before" if before == after else ""))
 
 
 @app.command()
 def current() -> None:
-    """Print the database's revision; exits with 1 where it is not the newest."""
+    """Print the database's revision; exits with 1 where it is older than this code needs."""
     engine = create(_own_url(load()), application="tallyman migrate")
     here, newest = schema.revision(engine), schema.newest()
     say(f"{here or 'no revision'}, the newest is {newest}")
-    if here != newest:
+    if schema.objection(here):
         raise typer.Exit(ExitCode.REFUSED)
 
 

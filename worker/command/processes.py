@@ -7,8 +7,8 @@ from typing import Annotated
 import structlog
 import typer
 
+from domain.jobs.queues import QUEUES
 from worker import processes
-from worker.app import QUEUES
 from worker.command.explanations import explain
 from worker.settings import SettingsError, load
 

@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,12 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from domain.imports.errors import FileError
-from domain.jobs.errors import UnknownKind
+from domain.jobs.errors import QueueFull, UnknownKind
 from domain.jobs.model import JobState
 from domain.kinds import KINDS
 from worker.command.database import Database, database
 from worker.command.exit_codes import ExitCode
-from worker.command.follow import OpenAmong, follow
+from worker.command.follow import OpenAmong, RoomNotes, follow
 from worker.command.jobs import describe, show_job
 from worker.command.jsonl import (
     AcceptedLine,
@@ -27,7 +28,8 @@ from worker.command.jsonl import (
     decode,
     read,
 )
-from worker.command.output import JsonOption, note, say, show_json, show_table
+from worker.command.output import JsonOption, fail, note, say, show_json, show_table
+from worker.handing_over import Patience
 from worker.producer import CHUNK
 
 SHOWN_LINES = 20
@@ -61,6 +63,12 @@ def submit(
             help=f"Accept all lines or none, in one transaction of at most {CHUNK:,} jobs.",
         ),
     ] = False,
+    wait_for_room: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="SECONDS", help="How long to wait for room where the queue is full."
+        ),
+    ] = 0,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until the jobs have finished.")
     ] = False,
@@ -74,14 +82,21 @@ def submit(
     if jsonl is not None and job_id is not None:
         raise typer.BadParameter('--id is for one job; give lines ids as {"id": …, "payload": {…}}')
     with database() as opened:
+        patience = Patience(
+            producer=opened.producer,
+            seconds=wait_for_room,
+            is_whole=all_or_nothing,
+            waits=RoomNotes(),
+        )
         if payload is not None:
-            receipt = opened.producer.submit(
+            submission = opened.producer.submission(
                 kind,
                 decode(sys.stdin.read() if payload == "-" else payload),
                 job_id=job_id,
                 priority=priority,
                 correlation_id=correlation_id,
             )
+            receipt = patience.submit(submission)
             _show_one(opened, receipt.job_id, is_new=receipt.is_new, wait=wait, as_json=as_json)
         elif jsonl is not None:
             with _lines_of(jsonl) as lines:
@@ -92,8 +107,8 @@ def submit(
                     priority=priority,
                     correlation_id=correlation_id,
                 )
-                accepted, refused = _accept(opened, read_lines, all_or_nothing=all_or_nothing)
-            _show_many(opened, accepted, refused, wait=wait, as_json=as_json)
+                result = _accept(patience, read_lines, all_or_nothing=all_or_nothing)
+            _show_many(opened, result, wait=wait, as_json=as_json)
 
 
 @contextmanager
@@ -109,22 +124,36 @@ def _lines_of(path: Path) -> Iterator[Iterable[bytes]]:
         yield file
 
 
+@dataclass(kw_only=True)
+class _Result:
+    """What became of the lines of a file."""
+
+    accepted: list[AcceptedLine] = field(default_factory=list)
+    refused: list[RefusedLine] = field(default_factory=list)
+    full: QueueFull | None = None
+    """Why lines are left that were not handed over."""
+
+
 def _accept(
-    opened: Database, lines: Iterator[Line | RefusedLine], *, all_or_nothing: bool
-) -> tuple[list[AcceptedLine], list[RefusedLine]]:
-    accepted: list[AcceptedLine] = []
-    refused: list[RefusedLine] = []
+    patience: Patience, lines: Iterator[Line | RefusedLine], *, all_or_nothing: bool
+) -> _Result:
+    result = _Result()
     while chunk := list(islice(lines, CHUNK)):
         good = [line for line in chunk if isinstance(line, Line)]
-        refused += [line for line in chunk if isinstance(line, RefusedLine)]
+        result.refused += [line for line in chunk if isinstance(line, RefusedLine)]
         if all_or_nothing:
             if next(lines, None) is not None:
                 raise typer.BadParameter(f"--all-or-nothing takes at most {CHUNK:,} lines")
-            return ([] if refused else accept(opened.producer, good)), refused
-        now_accepted, now_refused = accept_what_can_be(opened.producer, good)
-        accepted += now_accepted
-        refused += now_refused
-    return accepted, sorted(refused, key=lambda line: line.line)
+            if not result.refused:
+                result.accepted, result.full = accept(patience, good)
+            return result
+        accepted, refused, result.full = accept_what_can_be(patience, good)
+        result.accepted += accepted
+        result.refused += refused
+        if result.full:
+            break
+    result.refused.sort(key=lambda line: line.line)
+    return result
 
 
 def _show_one(opened: Database, job_id: str, *, is_new: bool, wait: bool, as_json: bool) -> None:
@@ -143,14 +172,8 @@ def _show_one(opened: Database, job_id: str, *, is_new: bool, wait: bool, as_jso
         raise typer.Exit(ExitCode.REFUSED)
 
 
-def _show_many(
-    opened: Database,
-    accepted: Sequence[AcceptedLine],
-    refused: Sequence[RefusedLine],
-    *,
-    wait: bool,
-    as_json: bool,
-) -> None:
+def _show_many(opened: Database, result: _Result, *, wait: bool, as_json: bool) -> None:
+    accepted, refused = result.accepted, result.refused
     states = {line.receipt.job_id: line.receipt.state for line in accepted}
     if wait and states:
         open_among = OpenAmong(opened.jobs, list(states))
@@ -173,6 +196,9 @@ def _show_many(
         )
     else:
         _tell(states, accepted, refused)
+    if result.full:
+        last = max((line.line for line in accepted), default=0)
+        fail(f"{result.full}; lines after {last:,} were not handed over", ExitCode.FULL)
     failed = [state for state in states.values() if state in _FAILED]
     if refused or failed:
         raise typer.Exit(ExitCode.REFUSED)

@@ -33,7 +33,7 @@ class Contention:
 
     errors: list[BaseException] = field(default_factory=list)
 
-    def __call__(self, transaction: Callable[[], T]) -> T:
+    def __call__(self, transaction: Callable[[], T], *, patient: bool = True) -> T:
         def noting() -> T:
             try:
                 return transaction()
@@ -42,7 +42,7 @@ class Contention:
                     self.errors.append(error)
                 raise
 
-        return Persistently()(noting)
+        return Persistently()(noting, patient=patient)
 
 
 def a_job(command: Command, job_id: str | None = None) -> Submission:

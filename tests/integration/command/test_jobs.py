@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from adapters.postgres import operations
 from adapters.postgres.queries import JobQueries, JobView
 from domain.jobs.model import JobState, Request
 from domain.jobs.outcomes import Outcome
@@ -63,6 +64,46 @@ class TestList:
         assert [job["id"] for job in tallyman("jobs", "list", "--limit", "1", "--json").json] == [
             "j2"
         ]
+
+    def test_picks_by_queue_error_and_age(
+        self, tallyman: Tallyman, engine: Engine, dead: str
+    ) -> None:
+        def ids(*arguments: str) -> list[str]:
+            return [job["id"] for job in tallyman("jobs", "list", "--json", *arguments).json]
+
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE job SET created_at = now() - interval '9 days',"
+                " finished_at = now() - interval '3 hours'"
+            )
+        tallyman("submit", REGISTER, ADA, "--id", "u1")
+        assert ids("--queue", "users") == ["u1"]
+        assert ids("--error", "RuntimeError") == [dead]
+        assert ids("--error", "WorkerLost") == []
+        # What has ended is as old as its end, and what has not as its beginning.
+        assert ids("--since", "2h") == ["u1"]
+        assert ids("--since", "4h") == ["u1", dead]
+        assert ids("--older-than", "2h", "--since", "1d") == [dead]
+        assert ids("--older-than", "4h") == []
+
+    @pytest.mark.parametrize("time", ["", "5", "h", "-1h", "1.5h", "1w", "9999999d", "1h30m"])
+    def test_takes_lengths_of_time_alone(self, tallyman: Tallyman, time: str) -> None:
+        assert tallyman("jobs", "list", "--since", time).code == 2
+
+    def test_finds_the_newest_of_many_by_their_index(self, engine: Engine) -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO job (id, kind, queue, door, payload, payload_hash, max_attempts,"
+                " next_dispatch, created_at) SELECT 'j' || n, 'k', 'q', 'ledger', '{}', '', 5,"
+                " now(), now() + n * interval '1 second' FROM generate_series(1, 2000) AS n"
+            )
+            connection.exec_driver_sql("ANALYZE job")
+            plan = connection.exec_driver_sql(
+                "EXPLAIN SELECT * FROM job WHERE true ORDER BY created_at DESC, id DESC LIMIT 50"
+            )
+            told = "\n".join(plan.scalars())
+        assert "Scan Backward using ix_job_created_at" in told
+        assert "Seq Scan" not in told
 
     def test_tells_people_why_a_job_failed(self, tallyman: Tallyman, dead: str) -> None:
         assert "RuntimeError: cannot do 1" in tallyman("jobs", "list").out
@@ -128,6 +169,51 @@ class TestRetry:
         assert tallyman("jobs", "retry", "--state", "retry", "--json").json == {"retried": 0}
         assert _due(engine) == [dead]
 
+    def test_picks_by_queue_error_and_age(
+        self, tallyman: Tallyman, engine: Engine, dead: str
+    ) -> None:
+        def retried(*arguments: str) -> int:
+            ran = tallyman("jobs", "retry", "--state", "dead", "--json", *arguments)
+            return int(ran.json["retried"])
+
+        assert retried("--queue", "users") == 0
+        assert retried("--error", "WorkerLost") == 0
+        assert retried("--older-than", "1h") == 0
+        assert retried("--correlation-id", "other") == 0
+        assert found(engine, dead).state is JobState.DEAD
+        assert retried("--queue", "allocation", "--error", "RuntimeError", "--since", "1h") == 1
+        assert found(engine, dead).state is JobState.QUEUED
+
+    def test_counts_and_changes_nothing_when_it_is_a_dry_run(
+        self, tallyman: Tallyman, engine: Engine, dead: str
+    ) -> None:
+        ran = tallyman("jobs", "retry", "--state", "dead", "--dry-run")
+        assert ran.out == "1 jobs would be retried\n"
+        assert found(engine, dead).state is JobState.DEAD
+
+    def test_takes_no_filter_with_ids(self, tallyman: Tallyman) -> None:
+        for option in (("--kind", BATCH), ("--error", "E"), ("--since", "1h"), ("--dry-run",)):
+            assert tallyman("jobs", "retry", "j1", *option).code == 2
+            assert tallyman("jobs", "cancel", "j1", *option).code == 2
+
+    def test_takes_all_of_more_than_are_looked_up_at_once(
+        self, tallyman: Tallyman, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(operations, "PICK", 20)
+        monkeypatch.setattr(operations, "CHUNK", 6)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO job (id, kind, queue, door, payload, payload_hash, max_attempts,"
+                " state, error, finished_at) SELECT 'd' || n, 'k', 'q', 'ledger', '{}', '', 5,"
+                " 'dead', '{\"type\": \"E\"}', now() FROM generate_series(1, 90) AS n"
+            )
+        # One that is held is left, and does not keep it going for ever.
+        with engine.connect() as other:
+            other.exec_driver_sql("SELECT FROM job WHERE id = 'd7' FOR UPDATE")
+            ran = tallyman("jobs", "retry", "--state", "dead", "--json")
+        assert ran.json == {"retried": 89}
+        assert tallyman("jobs", "cancel", "--state", "queued", "--json").json == {"cancelled": 89}
+
     def test_refuses_what_is_final_or_not_there(
         self, tallyman: Tallyman, queued: str, run_jobs: RunJobs
     ) -> None:
@@ -173,6 +259,27 @@ class TestCancel:
     ) -> None:
         assert tallyman("jobs", "cancel", waiting).code == 0
         assert found(engine, waiting).state is JobState.CANCELLED
+
+    def test_withdraws_all_that_fit_and_do_not_run(
+        self, tallyman: Tallyman, engine: Engine, waiting: str
+    ) -> None:
+        for number in range(3):
+            tallyman("submit", BATCH, PAYLOAD, "--id", f"c{number}", "--correlation-id", "run")
+        cancel = ("jobs", "cancel", "--state", "queued", "--correlation-id", "run")
+        assert tallyman(*cancel, "--queue", "users").out == "0 jobs cancelled\n"
+        assert tallyman(*cancel, "--dry-run", "--json").json == {"would_be_cancelled": 3}
+        with engine.connect() as running:
+            running.exec_driver_sql("SELECT FROM job WHERE id = 'c1' FOR NO KEY UPDATE")
+            assert tallyman(*cancel, "--json").json == {"cancelled": 2}
+        assert found(engine, "c1").state is JobState.QUEUED
+        retrying = tallyman("jobs", "cancel", "--state", "retry", "--error", "RuntimeError")
+        assert retrying.out == "1 jobs cancelled\n"
+        assert found(engine, waiting).state is JobState.CANCELLED
+
+    def test_needs_ids_or_a_state_in_which_jobs_may_be_withdrawn(self, tallyman: Tallyman) -> None:
+        assert tallyman("jobs", "cancel").code == 2
+        assert tallyman("jobs", "cancel", "--state", "dead").code == 2
+        assert tallyman("jobs", "cancel", "j1", "--state", "queued").code == 2
 
     def test_lets_a_job_run_that_runs(
         self, tallyman: Tallyman, engine: Engine, queued: str

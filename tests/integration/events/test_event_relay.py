@@ -99,3 +99,33 @@ class TestEventRelay:
             assert second is None
         with relay.feed.reading() as third:
             assert third is not None
+
+    def test_fills_a_stream_that_was_emptied_with_what_it_would_hold(
+        self, engine: Engine, relay: EventRelay, valkey: redis.Redis
+    ) -> None:
+        happen(engine, "B1", "B2")
+        assert relay_all(relay) == 2
+        before = [event["event_id"] for event in entries(valkey)]
+        valkey.flushall()
+        happen(engine, "B3")
+
+        assert relay_all(relay) == 3
+
+        after = entries(valkey)
+        assert [event["event_id"] for event in after][:2] == before
+        assert [event["job_id"] for event in after] == ["B1", "B2", "B3"]
+        assert relay_all(relay) == 0
+
+    def test_does_not_fill_a_stream_with_more_than_it_holds(
+        self, engine: Engine, broker_url: str, valkey: redis.Redis
+    ) -> None:
+        relay = EventRelay(
+            feed=PostgresOutboxFeed(engine), stream=RedisEventStream(broker_url, length=2)
+        )
+        happen(engine, "B1", "B2", "B3")
+        assert relay_all(relay) == 3
+        valkey.flushall()
+
+        assert relay_all(relay) == 2
+
+        assert [event["job_id"] for event in entries(valkey)] == ["B2", "B3"]

@@ -97,7 +97,10 @@ class TestRelay:
         accept(engine, *(submission(f"j{n}") for n in range(30)))
         first, _ = relay.relay_once()
         assert relay.relay_once() == (0, True)
-        assert first + len(relay.dispatches.claim_due("allocation", limit=100, is_idle=False)) == 30
+        assert (
+            first + len(relay.dispatches.claim_due("allocation", limit=100, is_idle=False).jobs)
+            == 30
+        )
 
     def test_sends_all_again_when_the_broker_forgot(
         self, engine: Engine, relay: Relay, valkey: redis.Redis

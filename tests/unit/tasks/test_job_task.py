@@ -4,10 +4,11 @@ import pytest
 from celery import Celery
 from celery.exceptions import Retry
 
-from domain.jobs.executor import Report
+from domain.jobs.executor import Executor, Report
+from domain.jobs.holding import Holder
 from domain.jobs.model import Door, Job, JobState
 from domain.kinds import KINDS
-from tasks.jobs import AttemptFailed, JobTask, Runtime, register
+from tasks.jobs import AttemptFailed, Gate, JobTask, Mirror, Runtime, register
 
 QUOTES_A_ROW = ValueError("Failing row contains (ada@example.org)")
 
@@ -48,6 +49,30 @@ class TestAFailedAttempt:
             task._answer(failed("users.register", JobState.DEAD))
         assert "ada" not in str(retry.value) + repr(retry.value.exc) + str(dead.value)
         assert str(dead.value) == "ValueError"
+
+    def test_for_want_of_memory_does_not_end_the_whole_worker(self) -> None:
+        # A MemoryError that reaches Celery's parent process makes it stop.
+        class Hungry:
+            @property
+            def executor(self) -> Executor:
+                raise MemoryError
+
+            @property
+            def gate(self) -> Gate:
+                raise AssertionError("nothing is asked")
+
+            @property
+            def holder(self) -> Holder:
+                raise AssertionError("nothing is held")
+
+            @property
+            def mirror(self) -> Mirror:
+                raise AssertionError("nothing is told")
+
+        app = Celery(set_as_current=False)
+        register(app, KINDS.values(), Hungry)
+        with pytest.raises(AttemptFailed, match="MemoryError"):
+            app.tasks["allocation.create_batch"](["a"])
 
     def test_of_another_is_told_as_it_was(self) -> None:
         task = task_of("allocation.create_batch")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import Unavailable
-from domain.jobs.errors import IdempotencyConflict
+from domain.jobs.errors import IdempotencyConflict, QueueFull
 from domain.kinds import KINDS
 from worker.schedule import (
     LOOK_SECONDS,
@@ -85,12 +85,16 @@ class Ledger:
     away: bool = False
     taken: set[str] = field(default_factory=set)
     conflicts: bool = False
+    full: set[str] = field(default_factory=set)
+    """Kinds for which there is no room."""
 
     def submit(self, kind: str, payload: Mapping[str, Any], *, job_id: str) -> None:
         if self.away:
             raise Unavailable("away")
         if self.conflicts:
             raise IdempotencyConflict.of(job_id)
+        if kind in self.full:
+            raise QueueFull.of("q", wanted=1, waiting=1, limit=1, jobs_per_second=0)
         self.taken.add(job_id)
 
 
@@ -152,6 +156,28 @@ class TestLedgerScheduler:
         assert ledger.taken == {
             f"sched:minutely:2026-11-21T03:0{minute}:00Z" for minute in range(3)
         }
+
+    def test_misses_no_slot_while_a_queue_is_full_and_none_of_another_queue(
+        self, ledger: Ledger, clock: Clock
+    ) -> None:
+        scheduler = LedgerScheduler(
+            Celery(set_as_current=False),
+            schedule_entries=tuple(
+                Entry(name=name, kind=name, payload={}, timing=Every(seconds=60))
+                for name in ("full", "other")
+            ),
+            submit=ledger.submit,
+            clock=clock,
+        )
+        ledger.full = {"full"}
+        assert scheduler.tick() == PAUSE_SECONDS
+        clock.moment = at(3, 1)
+        scheduler.tick()
+        assert ledger.taken == {f"sched:other:2026-11-21T03:0{minute}:00Z" for minute in range(2)}
+        ledger.taken.clear()
+        ledger.full = set()
+        scheduler.tick()
+        assert ledger.taken == {f"sched:full:2026-11-21T03:0{minute}:00Z" for minute in range(2)}
 
     def test_leaves_a_slot_to_the_beat_that_took_it_with_other_settings(
         self, scheduler: LedgerScheduler, ledger: Ledger

@@ -35,6 +35,18 @@ class TestSettings:
         assert url is not None
         assert url.get_secret_value() == "postgresql+psycopg://u:p@h:1/d"
 
+    @pytest.mark.parametrize("variable", ["broker_url", "mirror_url"])
+    @pytest.mark.parametrize(
+        ("scheme", "protocol"),
+        [("redis", "redis"), ("rediss", "rediss"), ("valkey", "redis"), ("valkeys", "rediss")],
+    )
+    def test_take_any_address_of_valkey(
+        self, variable: str, scheme: str, protocol: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(f"TALLYMAN_{variable.upper()}", f"{scheme}://:p@h:1/0")
+        url = getattr(load(), variable)
+        assert url.get_secret_value() == f"{protocol}://:p@h:1/0"
+
     @pytest.mark.parametrize(
         ("variable", "value"),
         [

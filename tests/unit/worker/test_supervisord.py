@@ -32,8 +32,8 @@ class TestSupervisord:
             "flower",
         ]
 
-    def test_gives_a_worker_the_time_that_a_job_may_take(self) -> None:
-        settings = Settings(time_limit_seconds=200, visibility_timeout_seconds=300)
+    def test_gives_a_worker_the_time_that_it_takes_to_drain(self) -> None:
+        settings = Settings(drain_seconds=200)
         parser = configured(Plan(settings=settings, folder=Path("/data")))
         assert parser.getint("program:worker", "stopwaitsecs") > 200
 

@@ -1,0 +1,21 @@
+"""Where a process may die, and what stands and falls with it."""
+
+from collections.abc import Mapping
+
+BOUNDARIES: Mapping[str, str] = {
+    "job.claimed": "a worker holds the job's row and has done nothing",
+    "stock.glanced": "stock was read without locks",
+    "stock.held": "products are locked, and their stock was read",
+    "job.handled": "the decision is made, and its rows are written but for the counters",
+    "job.finished": "the outcome is written too",
+    "stock.before_move": "all is written but the counters of batches",
+    "commit.ready": "all is written, nothing is committed",
+    "job.committed": "all is committed, and the message is not acknowledged",
+    "attempt.counted": "a suspect's attempt is counted, and it has not run",
+    "failure.committed": "a failed attempt is on record, and the message is not acknowledged",
+    "relay.claimed": "jobs are noted as handed out, and nobody was told of them",
+    "relay.published": "workers were told, and the relay has not looked again",
+    "relay.forgot": "all is due again, and the broker's new memory has no mark yet",
+    "events.published": "events are on the stream, and not marked as such",
+    "slot.submitted": "beat has handed a slot over, and does not know it any more",
+}

@@ -1,0 +1,310 @@
+"""A broker that forgets while a file is imported: `python -m tests.chaos.flushall FOLDER`.
+
+FOLDER holds `online-retail-2010-12-batches.csv` and `online-retail-2010-12.csv.gz`. They are
+imported by `tallyman import` into a fresh `tallyman up`: undisturbed, with FLUSHALL in the middle,
+and with Valkey killed in the middle and started again without its data. Prints a table; ends with 1
+where a job is lost or the books do not agree.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import psycopg
+import redis
+from rich.console import Console
+from rich.table import Table
+
+from adapters.embedded.servers import EmbeddedServers
+from adapters.event_stream import STREAM
+from adapters.postgres.engine import create
+from tests.e2e.pipeline import KIND
+from tests.e2e.processes import eventually
+from tests.stock_audit import read_books
+
+START_SECONDS = 90.0
+IMPORT_SECONDS = 240.0
+STATES = ("succeeded", "rejected")
+"""How an order may end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """What is imported."""
+
+    batches: Path
+    orders: Path
+    mapping: str
+    """Which columns of `orders` fill which fields."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disturbance:
+    """What happens to the broker once a share of the orders is done."""
+
+    name: str
+    happen: Callable[[EmbeddedServers], None] | None
+    share: float = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What has become of an import."""
+
+    name: str
+    jobs: int
+    states: Mapping[str, int]
+    orders: int
+    """Orders on record, refused ones included."""
+    events_missing: int
+    """Events of the outbox that the stream does not hold when all is over."""
+    done_before: int
+    """Orders done when the broker was disturbed."""
+    seconds: float
+    """From when the first job was accepted to when the last was done."""
+    seconds_after: float
+    """From the disturbance to when the last was done."""
+
+    def problems(self) -> list[str]:
+        """Say what is not as it must be."""
+        finished = sum(self.states.get(state, 0) for state in STATES)
+        found = []
+        if not self.jobs or finished != self.jobs:
+            found.append(f"{self.name}: of {self.jobs} jobs, {dict(self.states)}")
+        if self.events_missing:
+            found.append(f"{self.name}: {self.events_missing} events are not in the stream")
+        return found
+
+
+def flush(servers: EmbeddedServers) -> None:
+    """Have the broker forget everything."""
+    with redis.Redis.from_url(servers.valkey.url()) as client:
+        client.flushall()
+
+
+def replace_by_empty(servers: EmbeddedServers) -> None:
+    """Kill the broker; whoever watches it will start one that knows nothing."""
+    data = servers.valkey.folder / "data"
+    data.rename(data.with_name("data-of-the-dead"))
+    servers.valkey.kill()
+
+
+UNDISTURBED = Disturbance(name="undisturbed", happen=None)
+FLUSHED = Disturbance(name="FLUSHALL", happen=flush)
+REPLACED = Disturbance(name="kill -9, empty", happen=replace_by_empty)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """A folder in which `tallyman` is run as its users run it."""
+
+    folder: Path
+
+    @property
+    def servers(self) -> EmbeddedServers:
+        return EmbeddedServers(self.folder / "data")
+
+    @contextmanager
+    def running(self, *arguments: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+        """Run a command, at the most while the context lasts."""
+        process = self.start(*arguments, log=log)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def start(self, *arguments: str, log: Path) -> "subprocess.Popen[bytes]":
+        """Start a command; what it prints goes to `log`, what it complains of beside it."""
+        with log.open("wb") as out, log.with_suffix(".err").open("wb") as err:
+            return subprocess.Popen(
+                [sys.executable, "-m", "worker.command.main", *arguments],
+                cwd=self.folder,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+
+    def run(self, *arguments: str) -> Mapping[str, Any]:
+        """Run a command that prints JSON; give that back."""
+        log = self.folder / "command.log"
+        self.start(*arguments, "--json", log=log).wait(IMPORT_SECONDS)
+        return _printed(log)
+
+    @contextmanager
+    def up(self) -> Iterator[None]:
+        """Have everything run while the context lasts, and leave nothing behind."""
+        log = self.folder / "up.log"
+        running = self.start("up", "--no-flower", log=log)
+        try:
+            eventually(
+                lambda: "Ctrl-C stops it" in log.read_text(), what="it is up", within=START_SECONDS
+            )
+            yield
+        finally:
+            down = self.start("down", "--remove-data", log=self.folder / "down.log")
+            down.wait(START_SECONDS)
+            running.wait(START_SECONDS)
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("TALLYMAN_")
+        }
+        return {
+            **inherited,
+            "TALLYMAN_DATA_FOLDER": str(self.folder / "data"),
+            "TMPDIR": str(self.folder),
+        }
+
+
+def run(
+    files: Files, disturbance: Disturbance, *, folder: Path, seconds_an_order: float = 0
+) -> Outcome:
+    """Import the files into a fresh installation, and disturb it.
+
+    Where an order takes `seconds_an_order` of the database's, few orders are enough for a middle.
+    """
+    installation = Installation(folder=folder)
+    with installation.up():
+        url = installation.servers.postgres.url()
+        if seconds_an_order:
+            _slow_down(url, seconds_an_order)
+        installation.run("import", "batches", str(files.batches))
+        log = folder / "orders.log"
+        command = ("import", "orders", str(files.orders), "--map", files.mapping, "--json")
+        with (
+            psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as ledger,
+            installation.running(*command, log=log) as importing,
+        ):
+            disturbed, done_before = time.time(), 0
+            if disturbance.happen:
+                done_before = eventually(
+                    lambda: _past(ledger, disturbance.share), what="the middle of the import"
+                )
+                disturbed = time.time()
+                disturbance.happen(installation.servers)
+            importing.wait(IMPORT_SECONDS)
+            [began, ended, orders] = ledger.execute(
+                """SELECT extract(epoch FROM min(created_at))::float,
+                          extract(epoch FROM max(finished_at))::float,
+                          (SELECT count(*) FROM sales_order)
+                   FROM job WHERE kind = %s""",
+                [KIND],
+            ).fetchall()[0]
+            eventually(partial(_all_published, ledger), what="all events are published")
+            events_missing = _missing(ledger, installation.servers)
+        _audit(url)
+        summary = _printed(log)
+    return Outcome(
+        name=disturbance.name,
+        jobs=summary["jobs"],
+        states=summary["states"],
+        orders=orders,
+        events_missing=events_missing,
+        done_before=done_before,
+        seconds=ended - began,
+        seconds_after=ended - disturbed if disturbance.happen else ended - began,
+    )
+
+
+def _slow_down(url: str, seconds: float) -> None:
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(
+            f"""
+            CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                PERFORM pg_sleep({seconds});
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER take_time BEFORE INSERT ON sales_order
+                FOR EACH ROW EXECUTE FUNCTION take_time();""".encode()
+        )
+
+
+def _past(ledger: psycopg.Connection[tuple[Any, ...]], share: float) -> int | None:
+    """Return how many orders are done once it is this share of them, and not all."""
+    [accepted, done] = ledger.execute(
+        "SELECT count(*), count(finished_at) FROM job WHERE kind = %s", [KIND]
+    ).fetchall()[0]
+    if accepted and done == accepted:
+        raise AssertionError(f"all {done} orders were done before the broker could be disturbed")
+    return int(done) if accepted and done > share * accepted else None
+
+
+def _all_published(ledger: psycopg.Connection[tuple[Any, ...]]) -> bool:
+    question = "SELECT NOT EXISTS (SELECT FROM outbox WHERE published_at IS NULL)"
+    return bool(ledger.execute(question).fetchall()[0][0])
+
+
+def _missing(ledger: psycopg.Connection[tuple[Any, ...]], servers: EmbeddedServers) -> int:
+    happened = {event for (event,) in ledger.execute("SELECT event_id::text FROM outbox")}
+    with redis.Redis.from_url(servers.valkey.url(), decode_responses=True) as client:
+        entries = cast("list[tuple[str, dict[str, str]]]", client.xrange(STREAM))
+    return len(happened - {fields["event_id"] for _, fields in entries})
+
+
+def _audit(url: str) -> None:
+    engine = create(url)
+    try:
+        with engine.connect() as connection:
+            read_books(connection).audit()
+    finally:
+        engine.dispose()
+
+
+def _printed(log: Path) -> Mapping[str, Any]:
+    text = log.read_text()
+    if not text:
+        raise RuntimeError(log.with_suffix(".err").read_text())
+    printed: Mapping[str, Any] = json.loads(text)
+    return printed
+
+
+def main() -> None:
+    """Run it on the files of a folder, and print what came of it."""
+    parser = argparse.ArgumentParser(prog="tests.chaos.flushall", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    options = parser.parse_args()
+    files = Files(
+        batches=options.folder.resolve() / "online-retail-2010-12-batches.csv",
+        orders=options.folder.resolve() / "online-retail-2010-12.csv.gz",
+        mapping="order_id=InvoiceNo,sku=StockCode,quantity=Quantity",
+    )
+    outcomes = []
+    for disturbance in (UNDISTURBED, FLUSHED, REPLACED):
+        with tempfile.TemporaryDirectory(prefix="tallyman-flushall-") as folder:
+            outcomes.append(run(files, disturbance, folder=Path(folder)))
+    Console().print(_table(outcomes))
+    if problems := [problem for outcome in outcomes for problem in outcome.problems()]:
+        sys.exit("\n".join(problems))
+
+
+def _table(outcomes: Sequence[Outcome]) -> Table:
+    table = Table(title="An import while the broker forgets")
+    for column in ("broker", "jobs", *STATES, "done before", "seconds", "seconds after"):
+        table.add_column(column, justify="right")
+    for outcome in outcomes:
+        table.add_row(
+            outcome.name,
+            f"{outcome.jobs:,}",
+            *(f"{outcome.states.get(state, 0):,}" for state in STATES),
+            f"{outcome.done_before:,}",
+            f"{outcome.seconds:.1f}",
+            f"{outcome.seconds_after:.1f}",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""One process of the sweep: it hands jobs over, relays them, runs them and relays their events."""
+
+import json
+from base64 import b64decode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import redis
+from celery import Celery
+from sqlalchemy import Engine
+
+from adapters.broker import CeleryBroker
+from adapters.event_stream import RedisEventStream
+from adapters.payloads import Payloads
+from adapters.postgres.dispatches import PostgresDispatches
+from adapters.postgres.outbox_feed import PostgresOutboxFeed
+from adapters.postgres.persistence import Persistently
+from adapters.postgres.queries import JobQueries
+from adapters.postgres.unit_of_work import BeginPostgresWork
+from domain.jobs.dispatching import Grouping
+from domain.jobs.executor import Executor
+from domain.jobs.model import OPEN_STATES, Submission
+from domain.jobs.queues import QUEUES
+from domain.jobs.retries import Backoff
+from domain.kinds import KINDS
+from tests.chaos.history import Door, Handover, History
+from worker.event_relay import EventRelay
+from worker.producer import Producer
+from worker.relay import Relay
+from worker.schedule import Entry, Every, LedgerScheduler
+
+ROUNDS = 20
+"""Times that what is open is run again: as often as all attempts of a job take."""
+
+
+@dataclass(kw_only=True)
+class Stand:
+    """Does all that Tallyman's processes do, one after the other."""
+
+    engine: Engine
+    broker_url: str
+    history: History
+    name: str
+    """Part of all ids, so that no two runs meet."""
+    reached: Callable[[str], None]
+    is_successor: bool
+    """Whether another went before, who died."""
+
+    def __post_init__(self) -> None:
+        begin_work = BeginPostgresWork(
+            engine=self.engine,
+            backoff=Backoff(base_seconds=0.001, cap_seconds=0.01),
+            reached=self.reached,
+        )
+        self.queries = JobQueries(self.engine)
+        self.producer = Producer(begin_work=begin_work, queries=self.queries)
+        self._executor = Executor(
+            kinds=KINDS,
+            begin_work=begin_work,
+            decode=Payloads(KINDS).decode,
+            persistently=Persistently(),
+            worker="sweep:1",
+            reached=self.reached,
+        )
+
+    def id(self, name: str) -> str:
+        return f"{self.name}-{name}"
+
+    def submit(self, kind: str, jobs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Hand jobs over through door (b), as a client that was told nothing yet does again."""
+        handovers = [
+            Handover(job_id=self.id(name), kind=kind, payload=payload)
+            for name, payload in jobs.items()
+        ]
+        self.history.intended(*handovers)
+        self.producer.submit_many(
+            self.producer.submission(each.kind, each.payload, job_id=each.job_id)
+            for each in handovers
+        )
+        self.history.accepted(*handovers)
+        return [each.job_id for each in handovers]
+
+    def run(self, kind: str, job_ids: Sequence[str], *, redelivered: bool = False) -> None:
+        """Run jobs as one message has them; a successor's message was delivered before."""
+        self._executor.run_dispatched(kind, job_ids, redelivered=redelivered or self.is_successor)
+
+    def take(self, kind: str, name: str, payload: Mapping[str, Any]) -> None:
+        """Run the job of a message that came through door (a)."""
+        handover = Handover(job_id=self.id(name), kind=kind, payload=payload, door=Door.MESSAGE)
+        self.history.accepted(handover)
+        self._executor.run_submitted(
+            Submission(job_id=handover.job_id, kind=kind, payload=payload),
+            redelivered=self.is_successor,
+        )
+
+    def do(self, kind: str, jobs: Mapping[str, Mapping[str, Any]]) -> None:
+        """Hand jobs over and run them as one message."""
+        self.run(kind, self.submit(kind, jobs))
+
+    def relay(self) -> None:
+        """Tell workers what is due, and run what they are told."""
+        self.tell()
+        for kind, job_ids in self._messages():
+            self.run(kind, job_ids)
+
+    def tell(self) -> None:
+        """Tell workers what is due."""
+        with Celery(broker=self.broker_url, set_as_current=False) as app:
+            relay = Relay(
+                dispatches=PostgresDispatches(self.engine),
+                broker=CeleryBroker(app, url=self.broker_url),
+                queues=QUEUES,
+                grouping=Grouping(most=3, spread=1),
+                depth=100,
+                poll_seconds=1.0,
+                reached=self.reached,
+            )
+            if self.is_successor:
+                self._pass_time()
+            relay.notice_lost_memory()
+            relay.relay_once()
+
+    def forget(self) -> None:
+        """Let the broker lose its memory."""
+        with redis.Redis.from_url(self.broker_url) as client:
+            client.delete(*QUEUES, "tallyman:epoch")
+
+    def tick(self, kind: str, payload: Mapping[str, Any]) -> None:
+        """Submit the slot of a schedule, and run its job."""
+        entry = Entry(name=self.name, kind=kind, payload=payload, timing=Every(seconds=3600))
+        moment = datetime(2030, 1, 1, tzinfo=UTC)
+        handover = Handover(job_id=entry.job_id(moment), kind=kind, payload=payload)
+        self.history.intended(handover)
+        with Celery(set_as_current=False) as app:
+            LedgerScheduler(
+                app,
+                schedule_entries=(entry,),
+                submit=self.producer.submit,
+                clock=lambda: moment,
+                reached=self.reached,
+            ).tick()
+        self.history.accepted(handover)
+        self.run(kind, [handover.job_id])
+
+    def relay_events(self) -> None:
+        """Bring all events onto the stream."""
+        relay = EventRelay(
+            feed=PostgresOutboxFeed(self.engine),
+            stream=RedisEventStream(self.broker_url, length=10_000_000),
+            reached=self.reached,
+        )
+        with relay.feed.reading() as reader:
+            assert reader is not None
+            while relay.relay_once(reader):
+                pass
+
+    def execute(self, statement: str) -> None:
+        """Do something to the database behind the product's back."""
+        url = self.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def finish(self) -> None:
+        """Run what is open until nothing is, and note how all of it ended."""
+        for _ in range(ROUNDS):
+            left = self.queries.newest(states=sorted(OPEN_STATES), limit=1_000)
+            if not left:
+                break
+            for job in left:
+                self._executor.run_dispatched(job.kind, [job.id], redelivered=True)
+        self.relay_events()
+        with redis.Redis.from_url(self.broker_url, decode_responses=True) as client:
+            self.history.events(client.xrange("tallyman:events", count=10))
+        self.history.drained(seconds=1.0, allowed=30.0)
+
+    def _pass_time(self) -> None:
+        self.execute("UPDATE job SET next_dispatch = now() WHERE state IN ('queued', 'retry')")
+
+    def _messages(self) -> list[tuple[str, list[str]]]:
+        """Take what waits in the broker, as workers would."""
+        found: list[tuple[str, list[str]]] = []
+        with redis.Redis.from_url(self.broker_url, decode_responses=True) as client:
+            for queue in QUEUES:
+                while (message := client.rpop(queue)) is not None:
+                    envelope = json.loads(str(message))
+                    [[job_ids], _, _] = json.loads(b64decode(envelope["body"]))
+                    found.append((envelope["headers"]["task"], job_ids))
+        return found

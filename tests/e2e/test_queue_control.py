@@ -1,0 +1,187 @@
+"""Queues that are paused, limited and ordered while processes run."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import Engine
+
+from adapters.postgres.queue_settings import PostgresQueueSettings
+from domain.errors import InvalidPayload
+from domain.jobs.errors import IdempotencyConflict
+from domain.jobs.model import Door, JobState
+from domain.jobs.queues import BURST_SECONDS
+from tests.e2e.pipeline import KIND, Pipeline, order
+from tests.e2e.processes import ProcessContainer, eventually
+from worker.queue_gate import FRESH_SECONDS
+
+QUEUE = "allocation"
+ORDERS = 6_000
+
+
+@pytest.fixture
+def control(engine: Engine) -> Iterator[PostgresQueueSettings]:
+    """Control queues; what was set is taken back."""
+    settings = PostgresQueueSettings(engine)
+    yield settings
+    settings.resume([QUEUE])
+    settings.set_rate(QUEUE, None)
+
+
+@pytest.fixture
+def valkey(broker_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(broker_url) as client:
+        yield client
+
+
+@pytest.fixture
+def second_relay(folder: Path, environment: Mapping[str, str]) -> Iterator[ProcessContainer]:
+    """Run another relay beside the first."""
+    container = ProcessContainer(
+        "second-relay",
+        lambda _: [sys.executable, "-m", "worker.command.main", "relay"],
+        folder=folder,
+        environment=environment,
+        answers=lambda _: "relay_started" in container.logs(),
+    )
+    container.start()
+    assert container.ready()
+    yield container
+    container.teardown()
+
+
+@pytest.fixture
+def is_out(pipeline: Pipeline, valkey: redis.Redis) -> Callable[[], bool]:
+    """Tell whether a job of the queue is with the broker, or with a worker."""
+
+    def ask() -> bool:
+        [jobs] = pipeline.one(
+            "SELECT count(*) FROM job WHERE state IN ('queued', 'retry') AND dispatches > 0"
+        )
+        return bool(jobs or valkey.llen(QUEUE) or valkey.hlen("unacked"))
+
+    return ask
+
+
+def count(pipeline: Pipeline, prefix: str, state: JobState) -> int:
+    [jobs] = pipeline.one(
+        "SELECT count(*) FROM job WHERE starts_with(id, %s) AND state = %s", prefix, state
+    )
+    return int(jobs)
+
+
+class TestAPause:
+    def test_stops_a_backlog_and_resuming_runs_each_job_once(
+        self,
+        pipeline: Pipeline,
+        control: PostgresQueueSettings,
+        is_out: Callable[[], bool],
+    ) -> None:
+        pipeline.has_stock("paused", ORDERS)
+        pipeline.producer.submit_many(
+            pipeline.producer.submission(KIND, order(f"p-{n}", "paused"), job_id=f"p-{n}")
+            for n in range(ORDERS)
+        )
+        eventually(lambda: count(pipeline, "p-", JobState.SUCCEEDED), what="some are done")
+        control.pause([QUEUE], reason="stock take")
+
+        eventually(lambda: not is_out(), what="what was handed out is given back")
+        done = count(pipeline, "p-", JobState.SUCCEEDED)
+        assert 0 < done < ORDERS
+        # What was given back counts no attempt, and nothing of it is lost or handed out again.
+        assert pipeline.one(
+            "SELECT count(*), max(attempts), max(dispatches) FROM job"
+            " WHERE starts_with(id, 'p-') AND state = 'queued'"
+        ) == (ORDERS - done, 0, 0)
+
+        control.resume([QUEUE])
+        eventually(lambda: count(pipeline, "p-", JobState.SUCCEEDED) == ORDERS, what="all are done")
+        assert pipeline.one(
+            "SELECT min(attempts), max(attempts) FROM job WHERE starts_with(id, 'p-')"
+        ) == (1, 1)
+        assert pipeline.allocated("paused") == ORDERS
+
+    def test_puts_messages_on_record_and_resuming_runs_each_once(
+        self,
+        pipeline: Pipeline,
+        control: PostgresQueueSettings,
+        is_out: Callable[[], bool],
+        valkey: redis.Redis,
+        worker: ProcessContainer,
+    ) -> None:
+        pipeline.has_stock("held", 100)
+        control.pause([QUEUE], reason="stock take")
+        eventually(lambda: _has_reached_workers(pipeline), what="the pause has reached workers")
+        for n in range(50):
+            pipeline.by_message(f"h-{n}", order(f"h-{n}", "held"))
+        eventually(
+            lambda: count(pipeline, "h-", JobState.QUEUED) == 50 and not is_out(),
+            what="all are on record",
+        )
+        held = pipeline.find("h-0")
+        assert held is not None
+        assert (held.door, held.attempts) == (Door.CELERY, 0)
+        assert pipeline.result("h-0").state == "QUEUED"
+        assert valkey.get("celery-task-meta-h-0") is None
+        assert "retry: queue allocation is paused: stock take" in worker.logs()
+
+        # What would do nothing does it now.
+        refused = pipeline.by_message("bad", {"order_id": 5})
+        with pytest.raises(InvalidPayload):
+            refused.get(timeout=30)
+        pipeline.by_message("h-1", order("h-1", "held", quantity=9))
+        eventually(
+            lambda: IdempotencyConflict.__name__ in worker.logs(), what="the conflict is told"
+        )
+
+        control.resume([QUEUE])
+        eventually(lambda: count(pipeline, "h-", JobState.SUCCEEDED) == 50, what="all are done")
+        assert pipeline.allocated("held") == 50
+
+        def mirrored() -> dict[str, Any] | None:
+            copy = valkey.get("celery-task-meta-h-0")
+            return json.loads(copy) if copy else None
+
+        assert eventually(mirrored, what="the outcome is mirrored")["status"] == "SUCCESS"
+
+
+class TestARate:
+    def test_holds_for_both_doors_with_two_relays(
+        self, pipeline: Pipeline, control: PostgresQueueSettings, second_relay: ProcessContainer
+    ) -> None:
+        rate, jobs = 40, 120
+        pipeline.has_stock("limited", 1_000)
+        control.set_rate(QUEUE, rate)
+        eventually(lambda: _has_reached_workers(pipeline), what="the rate has reached workers")
+        pipeline.producer.submit_many(
+            pipeline.producer.submission(KIND, order(f"r-{n}", "limited"), job_id=f"r-{n}")
+            for n in range(jobs // 2)
+        )
+        for n in range(jobs // 2, jobs):
+            pipeline.by_message(f"r-{n}", order(f"r-{n}", "limited"))
+        eventually(lambda: count(pipeline, "r-", JobState.SUCCEEDED) == jobs, what="all are done")
+        rows = pipeline.database.execute(
+            "SELECT extract(epoch FROM finished_at)::float8 FROM job"
+            " WHERE starts_with(id, 'r-') ORDER BY 1"
+        ).fetchall()
+        moments = [float(moment) for (moment,) in rows]
+        # What waits in the broker, for workers that were busy, may be a burst as well.
+        burst = 2 * (rate * BURST_SECONDS + 1)
+        assert all(
+            last - first + 1 <= rate * (moments[last] - moments[first]) + burst
+            for first in range(jobs)
+            for last in range(first, jobs)
+        )
+
+
+def _has_reached_workers(pipeline: Pipeline) -> bool:
+    """Tell whether all workers know what was set: none believes what it read for so long."""
+    [known] = pipeline.one(
+        "SELECT bool_and(changed_at < clock_timestamp() - %s * interval '1 second') FROM queue",
+        FRESH_SECONDS,
+    )
+    return bool(known)

@@ -1,0 +1,61 @@
+"""A time limit that strikes while PostgreSQL works for a job."""
+
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine
+
+from adapters.postgres.unit_of_work import PostgresUnitOfWork
+from domain.jobs.model import JobState
+from tests.conftest import wait_until
+from tests.jobs import Script, build_executor, find, probe_kinds, submission
+
+SLEEPING = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(%%'"
+
+
+class TimeIsUp(Exception):
+    """Stands for the exception that Celery's signal raises."""
+
+
+@pytest.fixture(autouse=True)
+def time_limit() -> Iterator[None]:
+    def interrupt(*_: object) -> None:
+        raise TimeIsUp
+
+    before = signal.signal(signal.SIGVTALRM, interrupt)
+    yield
+    signal.signal(signal.SIGVTALRM, before)
+
+
+def wait_for_ever(work: PostgresUnitOfWork) -> None:
+    watcher = threading.Thread(target=_interrupt_when_asleep, args=[work._connection.engine])
+    watcher.start()
+    try:
+        work._connection.exec_driver_sql("SELECT pg_sleep(3600)")
+    finally:
+        watcher.join()
+
+
+def _interrupt_when_asleep(engine: Engine) -> None:
+    with engine.connect() as connection:
+        wait_until(lambda: connection.exec_driver_sql(SLEEPING).scalar_one())
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGVTALRM)
+
+
+class TestAStatementThatIsInterrupted:
+    def test_is_given_up_by_the_server_and_fails_the_attempt(
+        self, engine: Engine, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        script = Script(acts={"wait": wait_for_ever})
+        executor = build_executor(engine, probe_kinds(script))
+
+        report = executor.run_submitted(submission("a", "wait"), redelivered=False)
+
+        assert type(report.exception) is TimeIsUp
+        job = find(engine, "a")
+        assert (job.state, job.attempts) == (JobState.RETRY, 1)
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql(SLEEPING).scalar_one() == 0
+        assert not caplog.records

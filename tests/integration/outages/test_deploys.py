@@ -1,0 +1,164 @@
+"""Deploys: what is told to stop finishes or gives back what it has, and no attempt is wasted."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+
+import pytest
+
+from tests.conftest import wait_until
+from tests.e2e.pipeline import order
+from tests.integration.outages.conftest import PATIENCE, SKU, Site
+from tests.integration.processes.conftest import Running
+
+SLOW = """
+CREATE TABLE hanging_order (order_id text PRIMARY KEY);
+CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_sleep(CASE WHEN EXISTS (SELECT FROM hanging_order WHERE order_id = NEW.order_id)
+                          THEN 3600 ELSE 0.005 END);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER take_time BEFORE INSERT ON sales_order FOR EACH ROW EXECUTE FUNCTION take_time();
+"""
+HANGING = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+AND wait_event = 'PgSleep' AND clock_timestamp() > query_start + interval '0.2 seconds'
+"""
+ROUNDS = 3
+ENOUGH = 40
+"""Messages that wait while orders are handed over."""
+
+
+@pytest.fixture(autouse=True)
+def slow(site: Site) -> None:
+    """Have each order take five milliseconds, and for ever if it is said to hang."""
+    with site.connected() as connection:
+        connection.execute(SLOW)
+
+
+def tell(running: Running, number: signal.Signals = signal.SIGTERM) -> None:
+    running.process.send_signal(number)
+
+
+@contextmanager
+def load(site: Site) -> Iterator[list[str]]:
+    """Hand over orders at both doors within the context; give the list that their ids get into."""
+    jobs: list[str] = []
+    stopping = threading.Event()
+
+    def hand_over() -> None:
+        for number in count():
+            if stopping.is_set():
+                return
+            jobs.extend(site.submit_many([f"submitted-{number}-{part}" for part in range(20)]))
+            jobs.extend(site.send(f"sent-{number}-{part}") for part in range(20))
+            while site.waiting() > ENOUGH and not stopping.is_set():
+                stopping.wait(0.01)
+
+    with ThreadPoolExecutor(max_workers=1) as threads:
+        running = threads.submit(hand_over)
+        try:
+            yield jobs
+        finally:
+            stopping.set()
+    running.result()
+
+
+class TestARollingRestartUnderLoad:
+    def test_wastes_no_attempt_and_loses_no_job(self, site: Site) -> None:
+        relay = site.start_relay()
+        groups = [site.start_worker(), site.start_worker()]
+        site.has_stock()
+        with load(site) as jobs:
+            for _ in range(ROUNDS):
+                for place, old in enumerate(groups):
+                    wait_until(lambda: site.waiting() > ENOUGH / 2, seconds=PATIENCE)
+                    tell(old)
+                    groups[place] = site.start_worker()
+                    assert old.ends() == 0
+                    assert "jobs_given_back" not in old.complaints
+                tell(relay)
+                assert relay.ends() == 0
+                relay = site.start_relay()
+
+        site.wait_for_all(jobs)
+
+        assert site.no_attempt_was_wasted()
+        assert site.waiting() == 0
+
+
+class TestAJobThatOutlastsTheDrain:
+    @pytest.fixture
+    def hasty(self, site: Site) -> None:
+        site.installation.variables = {
+            **site.installation.variables,
+            "TALLYMAN_DRAIN_SECONDS": "0.5",
+        }
+
+    @pytest.fixture(params=["sent", "submitted"])
+    def job(self, site: Site, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    def hand_over(self, site: Site, job: str) -> None:
+        if job == "sent":
+            site.send(job)
+        else:
+            site.submit(job)
+
+    def is_given_back_by(self, site: Site, worker: Running) -> None:
+        wait_until(lambda: site.one(HANGING) == 1, seconds=PATIENCE)
+        tell(worker)
+        assert worker.ends() == 0
+        assert "jobs_given_back" in worker.complaints
+        assert site.one(HANGING) == 0
+        wait_until(partial(self.lies_in_the_broker, site), seconds=PATIENCE)
+
+    def lies_in_the_broker(self, site: Site) -> bool:
+        with site.redis as client:
+            return site.waiting() == 1 and client.hlen("unacked") == 0
+
+    def test_is_given_back_as_often_as_it_takes_and_done_at_its_first_attempt(
+        self, site: Site, hasty: None, job: str
+    ) -> None:
+        relay = site.start_relay()
+        worker = site.start_worker()
+        site.has_stock()
+        tell(relay)
+        site.execute("INSERT INTO hanging_order VALUES ('sent'), ('submitted')")
+        relay.ends()
+        relay = site.start_relay()
+        self.hand_over(site, job)
+
+        # More often than it has attempts.
+        for _ in range(6):
+            self.is_given_back_by(site, worker)
+            worker = site.start_worker()
+        site.execute("DELETE FROM hanging_order")
+        site.execute(
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        )
+
+        site.wait_for_all([job])
+        assert site.one("SELECT attempts FROM job WHERE id = %s", job) <= 2
+        assert site.one("SELECT count(*) FROM job WHERE state = 'dead'") == 0
+
+
+class TestSigquit:
+    def test_gives_back_at_once_when_it_comes_again(self, site: Site) -> None:
+        worker = site.start_worker()
+        site.start_relay()
+        site.has_stock()
+        site.execute("INSERT INTO hanging_order VALUES ('sent')")
+        site.send("sent")
+        wait_until(lambda: site.one(HANGING) == 1, seconds=PATIENCE)
+
+        tell(worker, signal.SIGKILL)
+        worker.ends()
+
+        wait_until(lambda: site.one(HANGING) == 0, seconds=PATIENCE)
+        assert order("sent", SKU)

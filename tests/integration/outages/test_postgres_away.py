@@ -1,0 +1,125 @@
+"""PostgreSQL away: workers take nothing, and go on by themselves when it is back."""
+
+import json
+
+from tests.conftest import wait_until
+from tests.integration.outages.conftest import PATIENCE, Site, frozen
+from tests.integration.processes.conftest import Running
+
+CLOSED, OPEN = "intake_closed", "intake_open"
+
+
+def is_closed(worker: Running, *, times: int = 1) -> None:
+    wait_until(lambda: worker.complaints.count(CLOSED) == times, seconds=PATIENCE)
+
+
+class TestAWorkerWhosePostgreSQLStops:
+    def test_takes_nothing_and_goes_on_by_itself_with_no_attempt_wasted(self, site: Site) -> None:
+        worker, _ = site.start_worker(), site.start_relay()
+        site.has_stock()
+        before = [site.send("sent-before"), site.submit("submitted-before")]
+        site.wait_for_all(before)
+
+        site.servers.postgres.stop("immediate")
+        is_closed(worker)
+        meanwhile = [site.send(f"sent-{number}") for number in range(20)]
+        health = json.loads(site.installation.run("health", "worker", "--json").stdout)
+
+        assert health[0]["is_well"], health
+        assert "PostgreSQL is away" in health[0]["detail"]
+        assert site.waiting() == len(meanwhile)
+
+        site.servers.postgres.start()
+        meanwhile += [site.submit(f"submitted-{number}") for number in range(20)]
+        site.wait_for_all(meanwhile)
+
+        assert site.no_attempt_was_wasted()
+        assert worker.complaints.count(CLOSED) == 1
+        assert worker.complaints.count(OPEN) == 2
+        assert worker.process.poll() is None
+
+    def test_comes_through_many_restarts_under_load(self, site: Site) -> None:
+        site.start_worker()
+        site.start_relay()
+        site.has_stock()
+        jobs: list[str] = []
+        for restart in range(3):
+            jobs += [site.send(f"sent-{restart}-{number}") for number in range(100)]
+            jobs += site.submit_many([f"submitted-{restart}-{number}" for number in range(300)])
+            wait_until(lambda: site.waiting() < 50, seconds=PATIENCE)
+            site.servers.postgres.stop("immediate")
+            site.servers.postgres.start()
+
+        site.wait_for_all(jobs)
+
+        assert site.failures() == 0
+
+
+class TestAWorkerWhosePostgreSQLIsFrozen:
+    def test_takes_nothing_until_it_moves_again(self, site: Site) -> None:
+        worker = site.start_worker()
+        worker.wait_for(OPEN)
+
+        with frozen(site.servers.postgres):
+            is_closed(worker)
+            job = site.send("sent")
+            assert site.waiting() == 1
+
+        assert "no answer within 2 seconds" in worker.complaints
+        wait_until(lambda: site.is_known(job), seconds=PATIENCE)
+
+
+class TestAWorkerWhosePostgreSQLIsReadOnly:
+    def test_takes_nothing_until_it_can_write(self, site: Site) -> None:
+        worker = site.start_worker()
+        worker.wait_for(OPEN)
+
+        site.execute(
+            "ALTER SYSTEM SET default_transaction_read_only = on; SELECT pg_reload_conf()",
+            is_super=True,
+        )
+        is_closed(worker)
+        job = site.send("sent")
+        assert site.waiting() == 1
+        site.execute(
+            "SET default_transaction_read_only = off;"
+            "ALTER SYSTEM RESET default_transaction_read_only; SELECT pg_reload_conf()",
+            is_super=True,
+        )
+
+        assert "it is read-only" in worker.complaints
+        wait_until(lambda: site.is_known(job), seconds=PATIENCE)
+
+
+class TestAWorkerThatStartsWhilePostgreSQLIsAway:
+    def test_takes_nothing_until_it_is_there(self, site: Site) -> None:
+        site.servers.postgres.stop()
+        worker = site.start_worker()
+        is_closed(worker)
+        job = site.send("sent")
+        assert site.waiting() == 1
+
+        site.servers.postgres.start()
+
+        wait_until(lambda: site.is_known(job), seconds=PATIENCE)
+
+
+class TestAWorkerWhoseBrokerConnectionBreaksMeanwhile:
+    def test_still_takes_nothing(self, site: Site) -> None:
+        worker = site.start_worker()
+        worker.wait_for(OPEN)
+        site.servers.postgres.stop()
+        is_closed(worker)
+
+        with site.redis as client:
+            client.client_kill_filter(_type="normal", skipme=True)
+            client.client_kill_filter(_type="pubsub", skipme=True)
+        worker.wait_for("Connection to broker lost")
+        job = site.send("sent")
+        wait_until(
+            lambda: site.installation.run("health", "worker").returncode == 0, seconds=PATIENCE
+        )
+        assert site.waiting() == 1
+
+        site.servers.postgres.start()
+        wait_until(lambda: site.is_known(job), seconds=PATIENCE)
