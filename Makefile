@@ -71,6 +71,10 @@ beside-celery: $(READY) ## kill -9 stock Celery and Tallyman under load; count w
 chaos: $(READY) ## break everything under load and judge it, for 15 minutes; SEED=7 runs that seed alone
 	$(OWN_SERVERS) $(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+.PHONY: bench-import
+bench-import: $(READY) ## measure imports beside two COPYs and the textbook
+	$(BIN)/python -m benchmarks.imports $(ARGS)
+
 .PHONY: clean
 clean: ## stop the embedded servers; remove them, the environment and all caches
 	@if test -x $(BIN)/tallyman; then $(BIN)/tallyman down --remove-data || echo 'tallyman down failed: a server may still run' >&2; fi
