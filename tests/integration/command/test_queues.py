@@ -1,8 +1,6 @@
 """`tallyman queues`: look at queues and control them."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -213,18 +211,3 @@ class TestAFullQueue:
         assert ran.code == 5
         assert [job["line"] for job in ran.json["jobs"]] == [1, 2]
         assert "lines after 2 were not handed over" in ran.err
-
-    def test_is_filled_by_an_import_as_room_is_made(
-        self,
-        tallyman: Tallyman,
-        home: Path,
-        worker: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        rows = "".join(f"b{number},LAMP,1\n" for number in range(7))
-        (home / "stock.csv").write_text(f"reference,sku,quantity\n{rows}")
-        tallyman("queues", "limit", "allocation", "3")
-        tallyman("submit", "allocation.create_batch", BATCH.replace("b1", "first"))
-        with worker():
-            ran = tallyman("import", "batches", "stock.csv", "--json")
-        assert ran.code == 0
-        assert ran.json["states"] == {"succeeded": 7}
