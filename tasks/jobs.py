@@ -152,7 +152,7 @@ class JobTask(Task):
                         )
                     ]
         except Interrupted as error:
-            raise Reject(str(error), requeue=True) from error
+            raise Reject(str(error), requeue=True) from None
         except Unavailable as error:
             raise LedgerAway(str(error), requeue=True) from error
         if any(_is_held(report, is_held=objection is not None) for report in reports):

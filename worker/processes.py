@@ -119,7 +119,8 @@ def _measuring_queues(addresses: Addresses, relay: Relay) -> Iterator[None]:
             create(
                 addresses.database_url,
                 application="tallyman queues",
-                statement_timeout_ms=20_000,
+                # A relay that is to stop waits for this thread.
+                statement_timeout_ms=5_000,
                 by_index=True,
             )
         ),

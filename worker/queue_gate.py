@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from domain.errors import Unavailable
 from domain.jobs.ports import Persistence
 from domain.jobs.queues import QueueSettings
 
@@ -30,7 +31,16 @@ class QueueGate:
         if self.clock() >= self._until:
             # Reckoned from before the question: what is answered may be as old.
             asked = self.clock()
-            self._settings = self.persistently(self.read)
+            self._settings = self._ask()
             self._until = asked + FRESH_SECONDS
         settings = self._settings.get(queue)
         return settings.objection(pace=pace) if settings else None
+
+    def _ask(self) -> Mapping[str, QueueSettings]:
+        try:
+            return self.persistently(self.read)
+        except Unavailable:
+            raise
+        except Exception as error:
+            # Such as a table that is not there yet: the message may be all there is of its job.
+            raise Unavailable(f"nobody can tell which queues may run: {error}") from error

@@ -135,6 +135,6 @@ class QueueRoom:
         moment = self._clock()
         if moment < max(known.count_again, known.since + believed):
             return
-        # One more than the limit would do to refuse; some more tell how long it may take.
+        # One more than the limit will do to refuse.
         known.believe(self._gauges.count(queue, most=limit + 1), since=moment)
         known.count_again = moment + SHARE * (self._clock() - moment)

@@ -30,20 +30,22 @@ UPDATE job SET
 FROM due WHERE job.id = due.id
 RETURNING job.id, job.kind, job.priority, job.dispatches, job.correlation_id, job.created_at"""
 
-# Relays take turns at a limited queue: who holds its row may hand out what the rate allows.
+# Relays take turns at a limited queue: who holds its row may hand out what the rate allows. What
+# the time is, is asked after that: `now()` would be when the transaction began to wait.
 _TAKE_TURN = "SELECT FROM queue WHERE name = %(queue)s FOR UPDATE"
 
 _ALLOWED = f"""
 SELECT jobs_per_second AS rate,
-       floor(1 + jobs_per_second * extract(epoch FROM clock_timestamp() - greatest(
-           next_job_at, clock_timestamp() - interval '{BURST_SECONDS} seconds')))::integer AS jobs
+       floor(1 + jobs_per_second * extract(epoch FROM least(
+           statement_timestamp() - next_job_at, interval '{BURST_SECONDS} seconds'
+       )))::integer AS jobs
 FROM queue
 WHERE name = %(queue)s AND paused_at IS NULL AND jobs_per_second IS NOT NULL
-  AND (next_job_at <= clock_timestamp()) IS NOT FALSE"""
+  AND (next_job_at <= statement_timestamp()) IS NOT FALSE"""
 
 _NEXT_TURN = f"""
 UPDATE queue SET
-    next_job_at = greatest(next_job_at, clock_timestamp() - interval '{BURST_SECONDS} seconds')
+    next_job_at = greatest(next_job_at, statement_timestamp() - interval '{BURST_SECONDS} seconds')
         + %(jobs)s / jobs_per_second * interval '1 second'
 WHERE name = %(queue)s"""
 

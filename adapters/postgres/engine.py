@@ -3,6 +3,8 @@
 import orjson
 from sqlalchemy import Engine, create_engine
 
+from adapters.postgres.bounded import bound
+
 # Old plans are forgotten with their connection: one made while a table was empty would scan it
 # whole for as long as the session lives.
 RECYCLE_SECONDS = 60
@@ -18,7 +20,7 @@ def create(
     by_index: bool = False,
 ) -> Engine:
     """Build an engine; not fork-safe, so a worker child builds its own."""
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=4,
@@ -48,3 +50,5 @@ def create(
             ),
         },
     )
+    bound(engine, statement_seconds=statement_timeout_ms / 1_000)
+    return engine

@@ -14,6 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, make_url
 
+from adapters.postgres.bounded import BoundedConnection
 from adapters.postgres.engine import create
 from adapters.postgres.tables import metadata
 
@@ -33,6 +34,8 @@ def upgrade(engine: Engine) -> None:
         try:
             # Another release may hold the lock for as long as its migrations take.
             connection.exec_driver_sql("SET lock_timeout = 0; SET statement_timeout = 0")
+            if isinstance(driver := connection.connection.driver_connection, BoundedConnection):
+                driver.patience = None
             connection.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK})")
             connection.commit()
             command.upgrade(_config(connection), "head")

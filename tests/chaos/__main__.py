@@ -6,6 +6,7 @@ the product that the suite must notice. Ends with 1 where any promise was broken
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,10 +34,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--seconds", type=float, default=150.0, help="of faults, for each seed")
-    parser.add_argument("--pause", type=float, default=0.03, help="between actions of a client")
+    parser.add_argument("--pause", type=float, default=0.035, help="between actions of a client")
     parser.add_argument("--evidence", type=Path, help="a folder for logs and histories")
     parser.add_argument("--nemesis-only", action="store_true", help="leave out the rest")
     options = parser.parse_args()
+    # Servers, processes and a mounted disk are to be gone however it ends.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = options.evidence or Path(tempfile.mkdtemp(prefix="tallyman-chaos-"))
     console = Console()
     outcomes: list[Outcome] = []

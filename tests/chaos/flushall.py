@@ -7,14 +7,10 @@ where a job is lost or the books do not agree.
 """
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,12 +24,11 @@ from rich.table import Table
 from adapters.embedded.servers import EmbeddedServers
 from adapters.event_stream import STREAM
 from adapters.postgres.engine import create
+from tests.chaos.installation import COMMAND_SECONDS, Installation, printed
 from tests.e2e.pipeline import KIND
 from tests.e2e.processes import eventually
 from tests.stock_audit import read_books
 
-START_SECONDS = 90.0
-IMPORT_SECONDS = 240.0
 STATES = ("succeeded", "rejected")
 """How an order may end."""
 
@@ -104,70 +99,6 @@ FLUSHED = Disturbance(name="FLUSHALL", happen=flush)
 REPLACED = Disturbance(name="kill -9, empty", happen=replace_by_empty)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Installation:
-    """A folder in which `tallyman` is run as its users run it."""
-
-    folder: Path
-
-    @property
-    def servers(self) -> EmbeddedServers:
-        return EmbeddedServers(self.folder / "data")
-
-    @contextmanager
-    def running(self, *arguments: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-        """Run a command, at the most while the context lasts."""
-        process = self.start(*arguments, log=log)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-
-    def start(self, *arguments: str, log: Path) -> "subprocess.Popen[bytes]":
-        """Start a command; what it prints goes to `log`, what it complains of beside it."""
-        with log.open("wb") as out, log.with_suffix(".err").open("wb") as err:
-            return subprocess.Popen(
-                [sys.executable, "-m", "worker.command.main", *arguments],
-                cwd=self.folder,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-            )
-
-    def run(self, *arguments: str) -> Mapping[str, Any]:
-        """Run a command that prints JSON; give that back."""
-        log = self.folder / "command.log"
-        self.start(*arguments, "--json", log=log).wait(IMPORT_SECONDS)
-        return _printed(log)
-
-    @contextmanager
-    def up(self) -> Iterator[None]:
-        """Have everything run while the context lasts, and leave nothing behind."""
-        log = self.folder / "up.log"
-        running = self.start("up", "--no-flower", log=log)
-        try:
-            eventually(
-                lambda: "Ctrl-C stops it" in log.read_text(), what="it is up", within=START_SECONDS
-            )
-            yield
-        finally:
-            down = self.start("down", "--remove-data", log=self.folder / "down.log")
-            down.wait(START_SECONDS)
-            running.wait(START_SECONDS)
-
-    def _environment(self) -> dict[str, str]:
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith("TALLYMAN_")
-        }
-        return {
-            **inherited,
-            "TALLYMAN_DATA_FOLDER": str(self.folder / "data"),
-            "TMPDIR": str(self.folder),
-        }
-
-
 def run(
     files: Files, disturbance: Disturbance, *, folder: Path, seconds_an_order: float = 0
 ) -> Outcome:
@@ -194,7 +125,7 @@ def run(
                 )
                 disturbed = time.time()
                 disturbance.happen(installation.servers)
-            importing.wait(IMPORT_SECONDS)
+            importing.wait(COMMAND_SECONDS)
             [began, ended, orders] = ledger.execute(
                 """SELECT extract(epoch FROM min(created_at))::float,
                           extract(epoch FROM max(finished_at))::float,
@@ -205,7 +136,7 @@ def run(
             eventually(partial(_all_published, ledger), what="all events are published")
             events_missing = _missing(ledger, installation.servers)
         _audit(url)
-        summary = _printed(log)
+        summary = printed(log)
     return Outcome(
         name=disturbance.name,
         jobs=summary["jobs"],
@@ -261,14 +192,6 @@ def _audit(url: str) -> None:
             read_books(connection).audit()
     finally:
         engine.dispose()
-
-
-def _printed(log: Path) -> Mapping[str, Any]:
-    text = log.read_text()
-    if not text:
-        raise RuntimeError(log.with_suffix(".err").read_text())
-    printed: Mapping[str, Any] = json.loads(text)
-    return printed
 
 
 def main() -> None:

@@ -58,8 +58,10 @@ class Nemesis:
         """
         with ThreadPoolExecutor(max_workers=len(Lane)) as threads:
             lanes = [threads.submit(self._run, lane) for lane in Lane]
-            wait(lanes, return_when=FIRST_EXCEPTION)
-            self._stopping.set()
+            try:
+                wait(lanes, return_when=FIRST_EXCEPTION)
+            finally:
+                self._stopping.set()
         for lane in lanes:
             lane.result()
         self.arena.heal()

@@ -32,8 +32,8 @@ from worker.producer import Producer
 SKU = "LAMP"
 STOCK = 1_000_000
 SETTINGS: Mapping[str, object] = {
-    "soft_time_limit_seconds": 1,
-    "time_limit_seconds": 2,
+    "soft_time_limit_seconds": 2,
+    "time_limit_seconds": 3,
     "visibility_timeout_seconds": 30,
     "retry_base_seconds": 0.2,
     "retry_cap_seconds": 1,

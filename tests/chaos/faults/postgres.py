@@ -15,6 +15,8 @@ from tests.chaos.faults.fault import Fault, Lane, NotApplied
 
 BALLAST_CHUNK = 1 << 24
 AGAIN_SECONDS = 60.0
+HELD = 4
+"""Rows of each table that are held at a time."""
 
 
 def postgres_crashed(arena: Arena, chance: Random) -> None:
@@ -108,7 +110,7 @@ def _hold_rows(arena: Arena, seconds: float) -> None:
             connection.execute("BEGIN")
             for table in ("product", "batch"):
                 connection.execute(
-                    f"SELECT FROM {table} ORDER BY random() LIMIT 10 FOR UPDATE SKIP LOCKED"
+                    f"SELECT FROM {table} ORDER BY random() LIMIT {HELD} FOR UPDATE SKIP LOCKED"
                 )
         except psycopg.OperationalError as error:
             raise NotApplied("PostgreSQL was down at that moment") from error

@@ -91,6 +91,22 @@ class TestAWorkerWhosePostgreSQLIsReadOnly:
         wait_until(lambda: site.is_known(job), seconds=PATIENCE)
 
 
+class TestAWorkerWhoseJobsFindNoConnectionThoughPostgreSQLAnswers:
+    def test_takes_nothing_for_a_while_and_goes_on_by_itself(self, site: Site) -> None:
+        worker = site.start_worker()
+        worker.wait_for(OPEN)
+        # The watch has its connection already.
+        site.execute("ALTER ROLE tallyman CONNECTION LIMIT 1", is_super=True)
+
+        site.send("sent")
+        is_closed(worker)
+        assert "a job found the ledger away" in worker.complaints
+
+        site.execute("ALTER ROLE tallyman CONNECTION LIMIT -1", is_super=True)
+        wait_until(lambda: site.is_known("sent"), seconds=PATIENCE)
+        assert site.failures() == 0
+
+
 class TestAWorkerThatStartsWhilePostgreSQLIsAway:
     def test_takes_nothing_until_it_is_there(self, site: Site) -> None:
         site.servers.postgres.stop()

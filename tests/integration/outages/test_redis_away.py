@@ -11,6 +11,8 @@ import redis
 from adapters.embedded.servers import EmbeddedServers
 from adapters.embedded.valkey import ValkeyServer
 from adapters.event_stream import STREAM, RedisEventStream, StreamAway
+from adapters.postgres.audit import StockAudit
+from adapters.postgres.engine import create
 from domain.jobs.publishing import RecordedEvent
 from tests.conftest import wait_until
 from tests.integration.outages.conftest import PATIENCE, Site, frozen
@@ -19,6 +21,11 @@ from tests.integration.processes.conftest import Running
 MIRRORED = 30
 ROOM = 400_000
 """Bytes that Redis has left: for a part of the events."""
+
+WAITING_FOR_A_LOCK = """
+SELECT count(*) FROM pg_stat_activity
+WHERE wait_event_type = 'Lock' AND datname = current_database()
+"""
 
 
 def events(site: Site) -> list[str]:
@@ -82,6 +89,27 @@ class TestWhileRedisIsDown:
         wait_until(lambda: unpublished(site) == 0, seconds=PATIENCE)
         assert events(site) == recorded(site)
         assert relay.process.poll() is None
+
+    def test_a_worker_with_a_job_in_hand_goes_on(
+        self, site: Site, worker: Running, relay: Running
+    ) -> None:
+        site.has_stock()
+        engine = create(site.servers.postgres.url())
+        with StockAudit(engine).batch_locked("b"):
+            site.send("in-hand")
+            wait_until(lambda: site.one(WAITING_FOR_A_LOCK) == 1, seconds=PATIENCE)
+            site.servers.valkey.kill()
+            worker.wait_for("Connection to broker lost")
+        engine.dispose()
+        # It is acknowledged on a connection that is gone.
+        wait_until(lambda: site.have_succeeded(["in-hand"]), seconds=PATIENCE)
+
+        site.servers.valkey.start()
+        site.wait_for_all([site.submit("after")])
+
+        assert worker.process.poll() is None
+        assert "Unrecoverable" not in worker.complaints
+        assert site.no_attempt_was_wasted()
 
     def test_the_relay_counts_as_at_work(self, site: Site, relay: Running) -> None:
         site.servers.valkey.kill()

@@ -17,6 +17,17 @@ class TestGrouping:
     def test_spreads_a_backlog_over_messages_before_they_grow(self) -> None:
         assert Grouping(most=200, spread=16).size(160) == 10
 
+    def test_spreads_over_fewer_where_messages_wait_already(self) -> None:
+        grouping = Grouping(most=200, spread=16)
+        assert [grouping.size(160, waiting=waiting) for waiting in (0, 8, 12, 16, 99)] == [
+            10,
+            20,
+            40,
+            160,
+            160,
+        ]
+        assert grouping.size(400, waiting=16) == 200
+
     def test_never_exceeds_the_most(self) -> None:
         assert Grouping(most=200, spread=16).size(1_000_000) == 200
 

@@ -62,13 +62,14 @@ class TestTheGate:
         gate.objection("users", pace=None)
         assert ledger.asked == 2
 
+    @pytest.mark.parametrize("error", [Unavailable("away"), LookupError("no such table")])
     def test_does_not_let_pass_what_it_cannot_ask_for(
-        self, ledger: Ledger, gate: QueueGate
+        self, ledger: Ledger, gate: QueueGate, error: Exception
     ) -> None:
         gate.objection("users", pace=None)
 
         def away() -> Mapping[str, QueueSettings]:
-            raise Unavailable("away")
+            raise error
 
         gate.read = away
         ledger.moment += FRESH_SECONDS
