@@ -1,7 +1,7 @@
 """The table of events in the guide, which the classes of the events write."""
 
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date
 from enum import Enum
@@ -68,6 +68,8 @@ def shape(kind: Any) -> str:  # noqa: ANN401  an annotation can be anything
         return " or ".join(shape(each) for each in get_args(kind))
     if get_origin(kind) is tuple:
         return f"list of {shape(get_args(kind)[0])}"
+    if get_origin(kind) is Mapping:
+        return f"object of {shape(get_args(kind)[1])}"
     if is_dataclass(kind):
         inner = get_type_hints(kind)
         told = ", ".join(f"`{field.name}`: {shape(inner[field.name])}" for field in fields(kind))
