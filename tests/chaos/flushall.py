@@ -25,12 +25,11 @@ from adapters.embedded.servers import EmbeddedServers
 from adapters.event_stream import STREAM
 from adapters.postgres.engine import create
 from tests.chaos.installation import COMMAND_SECONDS, Installation, printed
-from tests.e2e.pipeline import KIND
 from tests.e2e.processes import eventually
 from tests.stock_audit import read_books
 
-STATES = ("succeeded", "rejected")
-"""How an order may end."""
+ENDS = ("allocated", "refused", "failed")
+"""How a row of orders may end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +44,7 @@ class Files:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disturbance:
-    """What happens to the broker once a share of the orders is done."""
+    """What happens to the broker once a share of the rows is done."""
 
     name: str
     happen: Callable[[EmbeddedServers], None] | None
@@ -57,25 +56,25 @@ class Outcome:
     """What has become of an import."""
 
     name: str
-    jobs: int
-    states: Mapping[str, int]
+    rows: int
+    ends: Mapping[str, int]
     orders: int
     """Orders on record, refused ones included."""
     events_missing: int
     """Events of the outbox that the stream does not hold when all is over."""
     done_before: int
-    """Orders done when the broker was disturbed."""
+    """Rows done when the broker was disturbed."""
     seconds: float
-    """From when the first job was accepted to when the last was done."""
+    """From when the file was on record to when its last row was done."""
     seconds_after: float
     """From the disturbance to when the last was done."""
 
     def problems(self) -> list[str]:
         """Say what is not as it must be."""
-        finished = sum(self.states.get(state, 0) for state in STATES)
+        finished = sum(self.ends.get(end, 0) for end in ENDS)
         found = []
-        if not self.jobs or finished != self.jobs:
-            found.append(f"{self.name}: of {self.jobs} jobs, {dict(self.states)}")
+        if not self.rows or finished != self.rows:
+            found.append(f"{self.name}: of {self.rows} rows, {dict(self.ends)}")
         if self.events_missing:
             found.append(f"{self.name}: {self.events_missing} events are not in the stream")
         return found
@@ -127,11 +126,10 @@ def run(
                 disturbance.happen(installation.servers)
             importing.wait(COMMAND_SECONDS)
             [began, ended, orders] = ledger.execute(
-                """SELECT extract(epoch FROM min(created_at))::float,
-                          extract(epoch FROM max(finished_at))::float,
+                """SELECT extract(epoch FROM created_at)::float,
+                          extract(epoch FROM finished_at)::float,
                           (SELECT count(*) FROM sales_order)
-                   FROM job WHERE kind = %s""",
-                [KIND],
+                   FROM import_run WHERE target = 'orders'"""
             ).fetchall()[0]
             eventually(partial(_all_published, ledger), what="all events are published")
             events_missing = _missing(ledger, installation.servers)
@@ -139,8 +137,8 @@ def run(
         summary = printed(log)
     return Outcome(
         name=disturbance.name,
-        jobs=summary["jobs"],
-        states=summary["states"],
+        rows=summary["rows"],
+        ends={end: rows for end, rows in summary["ends"].items() if rows},
         orders=orders,
         events_missing=events_missing,
         done_before=done_before,
@@ -164,13 +162,16 @@ def _slow_down(url: str, seconds: float) -> None:
 
 
 def _past(ledger: psycopg.Connection[tuple[Any, ...]], share: float) -> int | None:
-    """Return how many orders are done once it is this share of them, and not all."""
-    [accepted, done] = ledger.execute(
-        "SELECT count(*), count(finished_at) FROM job WHERE kind = %s", [KIND]
-    ).fetchall()[0]
-    if accepted and done == accepted:
-        raise AssertionError(f"all {done} orders were done before the broker could be disturbed")
-    return int(done) if accepted and done > share * accepted else None
+    """Return how many rows are done once it is this share of them, and not all."""
+    found = ledger.execute(
+        "SELECT rows, rows_done FROM import_run WHERE target = 'orders'"
+    ).fetchall()
+    if not found:
+        return None
+    [(rows, done)] = found
+    if done == rows:
+        raise AssertionError(f"all {done} rows were done before the broker could be disturbed")
+    return int(done) if done > share * rows else None
 
 
 def _all_published(ledger: psycopg.Connection[tuple[Any, ...]]) -> bool:
@@ -215,13 +216,13 @@ def main() -> None:
 
 def _table(outcomes: Sequence[Outcome]) -> Table:
     table = Table(title="An import while the broker forgets")
-    for column in ("broker", "jobs", *STATES, "done before", "seconds", "seconds after"):
+    for column in ("broker", "rows", *ENDS, "done before", "seconds", "seconds after"):
         table.add_column(column, justify="right")
     for outcome in outcomes:
         table.add_row(
             outcome.name,
-            f"{outcome.jobs:,}",
-            *(f"{outcome.states.get(state, 0):,}" for state in STATES),
+            f"{outcome.rows:,}",
+            *(f"{outcome.ends.get(end, 0):,}" for end in ENDS),
             f"{outcome.done_before:,}",
             f"{outcome.seconds:.1f}",
             f"{outcome.seconds_after:.1f}",
