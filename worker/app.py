@@ -29,7 +29,7 @@ def build_app(settings: Settings, addresses: Addresses) -> Celery:
         broker=addresses.broker_url,
         backend=f"ledger+{addresses.database_url}",
     )
-    app.conf.update(configuration(settings))
+    app.conf.update(configuration(settings), **transport(settings, addresses.broker_url))
 
     def consumer(*arguments: Any, **options: Any) -> ParkingConsumer:
         parking = build_parking(app, settings, addresses)
@@ -61,7 +61,6 @@ def configuration(settings: Settings) -> dict[str, object]:
         "result_serializer": "json",
         "event_serializer": "json",
         # By its own name alone: Celery would bind each to the name of the first as well.
-        "task_queues": [Queue(name, routing_key=name) for name in QUEUES],
         "task_default_queue": QUEUES[0],
         "task_routes": {name: {"queue": kind.queue} for name, kind in KINDS.items()},
         # Taken one at a time and acknowledged after the commit: what a dead worker held is
@@ -81,6 +80,30 @@ def configuration(settings: Settings) -> dict[str, object]:
         "worker_soft_shutdown_timeout": settings.drain_seconds,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        "timezone": "UTC",
+        "enable_utc": True,
+        "worker_proc_alive_timeout": 30.0,
+    }
+
+
+def transport(settings: Settings, broker_url: str) -> dict[str, object]:
+    """Return what the queues of this broker are, and how it is talked to."""
+    if broker_url.startswith("amqp"):
+        # Quorum queues outlive a node. Clients say the same, with
+        # `task_create_missing_queue_type = "quorum"`.
+        arguments = {"x-queue-type": "quorum"}
+        return {
+            "task_queues": [
+                Queue(name, routing_key=name, queue_arguments=arguments) for name in QUEUES
+            ],
+            "task_default_queue_type": "quorum",
+            "broker_heartbeat": 10,
+            "broker_connection_timeout": 5,
+            # Taken is what RabbitMQ says that it has taken.
+            "broker_transport_options": {"confirm_publish": True, "confirm_timeout": 5.0},
+        }
+    return {
+        "task_queues": [Queue(name, routing_key=name) for name in QUEUES],
         "broker_transport_options": {
             "visibility_timeout": settings.visibility_timeout_seconds,
             "unacked_restore_interval": 1,
@@ -90,9 +113,6 @@ def configuration(settings: Settings) -> dict[str, object]:
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
         },
-        "timezone": "UTC",
-        "enable_utc": True,
-        "worker_proc_alive_timeout": 30.0,
     }
 
 

@@ -17,7 +17,7 @@ LEASE_SECONDS = 6
 HEAD_START_SECONDS = 3
 VISIBILITY_SECONDS = 6
 
-_configuration = app.configuration
+_transport = app.transport
 
 
 def shorten(module: ModuleType, interval: str, *, seconds: int) -> int:
@@ -31,9 +31,9 @@ def shorten(module: ModuleType, interval: str, *, seconds: int) -> int:
     return len(found)
 
 
-def configuration(settings: Settings) -> dict[str, object]:
-    """Return the configuration of Tallyman, with a short visibility timeout."""
-    configured = _configuration(settings)
+def transport(settings: Settings, broker_url: str) -> dict[str, object]:
+    """Return what Tallyman says of its broker, with a short visibility timeout."""
+    configured = _transport(settings, broker_url)
     options = configured["broker_transport_options"]
     assert isinstance(options, dict)
     options["visibility_timeout"] = VISIBILITY_SECONDS
@@ -46,7 +46,7 @@ def apply() -> None:
     for module in (ledger, dispatches):
         assert shorten(module, lease, seconds=LEASE_SECONDS)
     assert shorten(dispatches, head_start, seconds=HEAD_START_SECONDS)
-    app.configuration = configuration
+    app.transport = transport
 
 
 if __name__ == "__main__":

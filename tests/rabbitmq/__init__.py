@@ -1,0 +1,1 @@
+"""Tallyman on a real RabbitMQ."""
