@@ -51,7 +51,7 @@ def _give_back(worker: WorkController) -> None:
     if not jobs:
         return
     log.warning("jobs_given_back", messages=jobs)
-    for child in list(worker.pool._pool._pool):  # noqa: SLF001  billiard's list of its processes
+    for child in worker.pool.info.get("processes", []):
         # A child that has no job in hand does nothing about it.
         with suppress(ProcessLookupError):
-            os.kill(child.pid, giving_back.SIGNAL)
+            os.kill(child, giving_back.SIGNAL)

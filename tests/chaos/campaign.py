@@ -31,7 +31,7 @@ SELECT (SELECT count(*) FROM job WHERE state IN ('queued', 'retry'))
 class Outcome:
     """What came of a run."""
 
-    seed: int
+    name: str
     verdict: Verdict
     recoveries: Mapping[str, Sequence[Recovery]]
     """By kind of fault."""
@@ -43,7 +43,7 @@ class Outcome:
     drain_seconds: float
 
 
-def run(plan: Plan, *, folder: Path, pause: float) -> Outcome:
+def run(plan: Plan, *, name: str, folder: Path, pause: float) -> Outcome:
     """Run load and nemesis, wait until all is done, and judge; `folder` keeps the evidence.
 
     `pause` is the time in seconds between two actions of a client.
@@ -62,7 +62,7 @@ def run(plan: Plan, *, folder: Path, pause: float) -> Outcome:
         if not verdict.is_good:
             _keep_tables(place)
         return Outcome(
-            seed=plan.seed,
+            name=name,
             verdict=verdict,
             recoveries=recoveries(place.history, place.postgres.url()),
             not_applied={

@@ -12,6 +12,14 @@ from tests.chaos.faults import network, postgres, processes, valkey
 from tests.chaos.faults.fault import Fault, Lane, NotApplied
 from tests.chaos.history import History
 
+OVERCOME_SECONDS = 60.0
+"""How long the next fault waits for the last one to be overcome."""
+LOOK_SECONDS = 0.25
+
+_LEFT_OF_A_FAULT = """
+SELECT FROM job
+WHERE state IN ('queued', 'retry') AND created_at <= to_timestamp(%s) LIMIT 1"""
+
 FAULTS = (*processes.FAULTS, *valkey.FAULTS, *postgres.FAULTS, *network.FAULTS)
 
 
@@ -24,6 +32,8 @@ class Plan:
     """None: until each fault but the long ones was brought about once, whatever its weight."""
     pauses: Mapping[Lane, tuple[float, float]]
     """Seconds between two faults of a lane, from least to most."""
+    alone: bool = False
+    """Each fault once, and only when nothing is left of the one before, whatever its lane."""
 
     def chance(self, lane: Lane) -> Random:
         return Random(f"{self.seed} {lane}")
@@ -56,6 +66,21 @@ class Nemesis:
         Raises:
             Exception: A fault could not be mended: that is an error of the suite's.
         """
+        if self.plan.alone:
+            self._run_one_at_a_time()
+        else:
+            self._run_lanes()
+        self.arena.heal()
+
+    def _run_one_at_a_time(self) -> None:
+        chance = Random(self.plan.seed)
+        faults = [fault for fault in FAULTS if not fault.is_long]
+        with History(self.arena.history / "nemesis.jsonl") as told:
+            for fault in chance.sample(faults, k=len(faults)):
+                self._bring_about(fault, chance, told)
+                self._wait_until_overcome(time.time())
+
+    def _run_lanes(self) -> None:
         with ThreadPoolExecutor(max_workers=len(Lane)) as threads:
             lanes = [threads.submit(self._run, lane) for lane in Lane]
             try:
@@ -64,7 +89,6 @@ class Nemesis:
                 self._stopping.set()
         for lane in lanes:
             lane.result()
-        self.arena.heal()
 
     def _run(self, lane: Lane) -> None:
         chance = self.plan.chance(lane)
@@ -86,3 +110,12 @@ class Nemesis:
             self.not_applied[fault.kind] = str(reason)
             return
         told.fault(fault.kind, began=began, ended=time.time())
+
+    def _wait_until_overcome(self, ended: float) -> None:
+        """Wait until all is finished that was accepted before a fault ended."""
+        deadline = time.monotonic() + OVERCOME_SECONDS
+        with self.arena.administer() as connection:
+            while connection.execute(_LEFT_OF_A_FAULT, [ended]).fetchall():
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(LOOK_SECONDS)

@@ -14,16 +14,21 @@ from tests.chaos.recovery import Recovery
 SHOWN_PROBLEMS = 20
 
 
-def show(outcomes: Sequence[Outcome]) -> RenderableType:
-    """Return tables of all runs together."""
-    return Group(_faults(outcomes), _jobs(outcomes), *_problems(outcomes))
-
-
-def _faults(outcomes: Sequence[Outcome]) -> Table:
-    table = Table(
-        title="Faults, and the seconds from their end until work went on, and until all that was"
-        " accepted before was done",
+def show(alone: Outcome, together: Sequence[Outcome]) -> RenderableType:
+    """Return tables of the run with one fault at a time, and of those with many at once."""
+    outcomes = [alone, *together]
+    return Group(
+        _faults("One fault at a time", [alone]),
+        _faults("Many at once", together),
+        "work: seconds from the end of a fault until the next job was finished; all: until"
+        " everything was that had been accepted before that end",
+        _jobs(outcomes),
+        *_problems(outcomes),
     )
+
+
+def _faults(title: str, outcomes: Sequence[Outcome]) -> Table:
+    table = Table(title=title)
     for column in ("fault", "times", "lasted", "work", "worst", "all", "worst"):
         table.add_column(column, justify="left" if column == "fault" else "right")
     found: dict[str, list[Recovery]] = defaultdict(list)
@@ -35,9 +40,8 @@ def _faults(outcomes: Sequence[Outcome]) -> Table:
     everything = [recovery for recoveries in found.values() for recovery in recoveries]
     table.add_section()
     table.add_row("all", *_figures(everything))
-    for kind, why in sorted(_not_applied(outcomes).items()):
-        if kind not in found:
-            table.add_row(kind, "0", why)
+    left_out = {kind: why for kind, why in _not_applied(outcomes).items() if kind not in found}
+    table.caption = "\n".join(f"not {kind}: {why}" for kind, why in sorted(left_out.items()))
     return table
 
 
@@ -58,7 +62,7 @@ def _jobs(outcomes: Sequence[Outcome]) -> Table:
     table = Table(title="Jobs")
     table.add_column("")
     for outcome in outcomes:
-        table.add_column(f"seed {outcome.seed}", justify="right")
+        table.add_column(outcome.name, justify="right")
     table.add_column("together", justify="right")
     rows: dict[str, list[int]] = defaultdict(list)
     for outcome in outcomes:
@@ -100,9 +104,9 @@ def _problems(outcomes: Sequence[Outcome]) -> Iterator[Text]:
     for outcome in outcomes:
         problems = outcome.verdict.problems
         for problem in problems[:SHOWN_PROBLEMS]:
-            yield Text(f"seed {outcome.seed}: {problem}", style="red")
+            yield Text(f"{outcome.name}: {problem}", style="red")
         if len(problems) > SHOWN_PROBLEMS:
-            yield Text(f"seed {outcome.seed}: … {len(problems) - SHOWN_PROBLEMS} more", style="red")
+            yield Text(f"{outcome.name}: … {len(problems) - SHOWN_PROBLEMS} more", style="red")
     if not any(outcome.verdict.problems for outcome in outcomes):
         faults = Counter[str]()
         for outcome in outcomes:

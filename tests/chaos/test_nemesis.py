@@ -51,7 +51,7 @@ def test_kinds_of_faults_have_names_of_their_own() -> None:
 
 @pytest.mark.timeout(300)
 def test_no_promise_is_broken_under_any_fault(tmp_path: Path) -> None:
-    outcome = run(plan(SEED), folder=tmp_path, pause=0.05)
+    outcome = run(plan(SEED), name="every fault", folder=tmp_path, pause=0.05)
 
     assert outcome.verdict.problems == []
     wanted = {fault.kind for fault in FAULTS if not fault.is_long}

@@ -94,13 +94,23 @@ class TestTheMirror:
 
         with capture_logs() as logs:
             mirror.copy(job(JobState.SUCCEEDED))
+            mirror.copy(job(JobState.SUCCEEDED))
 
-        assert [entry["event"] for entry in logs] == ["mirror_failed"]
+        assert [entry["event"] for entry in logs] == [
+            "circuit_opened",
+            "mirror_failed",
+            "mirror_left_out",
+        ]
 
     def test_is_not_missed_where_redis_is_away(self, app: Celery) -> None:
         mirror = RedisMirror(app, "redis://127.0.0.1:1/0", expires_seconds=60)
 
         with capture_logs() as logs:
             mirror.copy(job(JobState.SUCCEEDED))
+            mirror.copy(job(JobState.SUCCEEDED))
 
-        assert [entry["event"] for entry in logs] == ["mirror_failed"]
+        assert [entry["event"] for entry in logs] == [
+            "circuit_opened",
+            "mirror_failed",
+            "mirror_left_out",
+        ]
