@@ -96,6 +96,10 @@ class Pipeline:
             within=within,
         )
 
+    def until_some(self, job_ids: list[str], *, count: int) -> None:
+        """Wait until that many of them have finished."""
+        eventually(lambda: self.done(job_ids) >= count, what=f"{count} jobs are done")
+
     def audit(self, orders: int) -> None:
         """Check that so many orders have what they asked for, once."""
         engine = create(self.database_url)
@@ -158,11 +162,8 @@ class TestAKilledWorker:
         pipeline.send(sent)
         pipeline.submit(submitted)
         everything = [*sent, *submitted]
-        for share in (5, 2):
-            eventually(
-                lambda share=share: pipeline.done(everything) > len(everything) // share // 2,
-                what="some are done",
-            )
+        for some in (60, 150):
+            pipeline.until_some(everything, count=some)
             pipeline.worker.kill()
             pipeline.worker.start()
             pipeline.worker.ready()
@@ -179,7 +180,7 @@ class TestABroker:
         pipeline.send(sent)
         pipeline.submit(submitted)
         everything = [*sent, *submitted]
-        eventually(lambda: pipeline.done(everything) > 50, what="some are done")
+        pipeline.until_some(everything, count=50)
         node.kill()
         node.start()
         pipeline.until(everything, within=150)
