@@ -15,6 +15,7 @@ from celery import Celery
 
 from adapters.postgres import schema
 from adapters.postgres.engine import create
+from tests.databases import drop
 
 DEADLINE_SECONDS = 300
 
@@ -48,7 +49,7 @@ def database(server_url: str) -> Iterator[str]:
         yield url
     finally:
         with psycopg.connect(plain(server_url), autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+            drop(connection, name)
 
 
 def plain(url: str) -> str:

@@ -18,6 +18,7 @@ from uuid6 import uuid7
 from adapters.embedded.servers import Addresses, EmbeddedServers
 from adapters.postgres import schema
 from adapters.postgres.engine import create
+from tests.databases import drop
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,7 +54,7 @@ def database_url(servers: Addresses, template: str) -> Iterator[str]:
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     yield _url(servers, name)
     with _administration(servers) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        drop(connection, name)
 
 
 @pytest.fixture

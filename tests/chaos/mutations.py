@@ -37,6 +37,7 @@ from tests.chaos.evidence import plain
 from tests.chaos.families import BATCH, CUT, ORDER
 from tests.chaos.history import History
 from tests.chaos.stand import Stand
+from tests.databases import drop
 
 CROWD = 4
 """Processes that work at once."""
@@ -431,7 +432,7 @@ class Server:
             yield Scene(url=url, broker_url=self._broker_url, folder=self._folder / name)
         finally:
             with psycopg.connect(plain(self._url), autocommit=True) as connection:
-                connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+                drop(connection, name)
 
 
 def _at_once(work: Callable[[int], None]) -> None:

@@ -21,6 +21,7 @@ from tests.chaos.history import Handover, History, read
 from tests.chaos.rules.problems import Case
 from tests.chaos.spoiled import SPOILED, UNLOCK, Spoiled
 from tests.chaos.testimony import hear
+from tests.databases import drop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ def database_url(servers: Addresses, good: GoodRun) -> Iterator[str]:
         client.restore(STREAM, 0, good.stream, replace=True)
     yield _url(servers, name)
     with _administration(servers) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+        drop(connection, name)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from adapters.postgres.unit_of_work import BeginPostgresWork
 from domain.jobs.model import Submission
 from domain.kinds import KINDS
 from tests.chaos.programs import Programs
+from tests.databases import drop
 from tests.e2e.how_to import snippets
 from tests.e2e.pipeline import KIND, Database, order
 from tests.e2e.processes import ProcessContainer, eventually
@@ -208,7 +209,7 @@ def shop(servers: Addresses, broker_url: str, tmp_path: Path) -> Iterator[Shop]:
             yield shop
             for consumer in shop.consumers:
                 consumer.kill()
-        administration.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        drop(administration, name)
 
 
 def has_ended(program: ProcessContainer) -> bool:

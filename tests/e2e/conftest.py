@@ -19,6 +19,7 @@ from adapters.embedded.servers import Addresses
 from adapters.postgres.operations import JobOperations
 from adapters.postgres.queries import JobQueries
 from adapters.postgres.unit_of_work import BeginPostgresWork
+from tests.databases import drop
 from tests.e2e.pipeline import SABOTAGE, Database, Pipeline
 from tests.e2e.processes import ProcessContainer, ServerContainer
 from worker.addresses import Addresses as WorkerAddresses
@@ -59,7 +60,7 @@ def database_url(servers: Addresses, template: str) -> Iterator[str]:
         connection.execute(SABOTAGE)
     yield url
     with _connect(servers.database_url) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        drop(connection, name)
 
 
 @pytest.fixture(scope="module")
