@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Row, text
 
-from domain.allocation.events import LineAllocated, LineDeallocated
+from domain.allocation.events import LineAllocated, LineDeallocated, OrderAllocated
 from domain.allocation.orders import Ranking
 from domain.messages import Event
 
@@ -180,19 +180,29 @@ Key = tuple[str, str, str]
 def portions_of(events: Iterable[Event]) -> Iterator[tuple[Key, int]]:
     """Yield the units that events tell of, negative where they were taken from a line."""
     for event in events:
-        if isinstance(event, LineAllocated | LineDeallocated):
-            sign = 1 if isinstance(event, LineAllocated) else -1
-            for portion in event.portions:
-                yield (event.order_id, event.line_id, portion.batch), sign * portion.quantity
+        match event:
+            case OrderAllocated(order_id=order_id, lines=lines):
+                changes = [(1, line.line_id, line.portions) for line in lines]
+            case LineAllocated(order_id=order_id, line_id=line_id, portions=portions):
+                changes = [(1, line_id, portions)]
+            case LineDeallocated(order_id=order_id, line_id=line_id, portions=portions):
+                changes = [(-1, line_id, portions)]
+            case _:
+                continue
+        for sign, line_id, portions in changes:
+            for portion in portions:
+                yield (order_id, line_id, portion.batch), sign * portion.quantity
 
 
 def read_portions(connection: Connection) -> list[tuple[Key, int]]:
     """Read from the outbox what `portions_of` yields."""
     question = """
-        SELECT payload ->> 'order_id' AS order_id, payload ->> 'line_id' AS line_id, batch,
-               CASE name WHEN 'LineAllocated' THEN quantity ELSE -quantity END AS quantity
-        FROM outbox, jsonb_to_recordset(payload -> 'portions') AS portion (batch text, quantity int)
-        WHERE name IN ('LineAllocated', 'LineDeallocated') ORDER BY id"""
+        SELECT payload ->> 'order_id' AS order_id, line ->> 'line_id' AS line_id, batch,
+               CASE name WHEN 'LineDeallocated' THEN -quantity ELSE quantity END AS quantity
+        FROM outbox,
+             jsonb_array_elements(coalesce(payload -> 'lines', jsonb_build_array(payload))) AS line,
+             jsonb_to_recordset(line -> 'portions') AS portion (batch text, quantity int)
+        WHERE name IN ('OrderAllocated', 'LineAllocated', 'LineDeallocated') ORDER BY id"""
     return [
         ((row.order_id, row.line_id, row.batch), row.quantity)
         for row in connection.execute(text(question))

@@ -48,8 +48,19 @@ class BatchCreated(ProductEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AllocatedLine(Message):
+    """What a line of an order was given."""
+
+    line_id: str
+    sku: str
+    portions: tuple[Portion, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderAllocated(OrderEvent):
-    """Every line of the order has all it asked for."""
+    """Every line of the order has all it asked for; `lines` is what this very event gave them."""
+
+    lines: tuple[AllocatedLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,8 +20,23 @@ def place(order: Order, products: Mapping[str, Product], tally: Tally) -> list[S
     choices, shortages = _choose(pending, order.terms, products)
     if shortages and order.terms.policy is Policy.ALL_OR_NOTHING:
         choices = []
-    for line, choice in choices:
-        products[line.sku].give(line, choice, tally, cause=Cause.ORDER_ALLOCATED)
+    given = [
+        events.AllocatedLine(
+            line_id=line.line_id,
+            sku=line.sku,
+            portions=products[line.sku].give(line, choice, tally, cause=Cause.ORDER_ALLOCATED),
+        )
+        for line, choice in choices
+    ]
+    if shortages:
+        tally.events += [
+            events.LineAllocated(
+                order_id=order.order_id, line_id=line.line_id, sku=line.sku, portions=line.portions
+            )
+            for line in given
+        ]
+    else:
+        tally.events.append(events.OrderAllocated(order_id=order.order_id, lines=tuple(given)))
     for line in pending:
         if line.state is LineState.PENDING:
             _leave_short(line, order.terms.policy, products[line.sku], tally)
@@ -29,8 +44,6 @@ def place(order: Order, products: Mapping[str, Product], tally: Tally) -> list[S
             products[line.sku].backorder(line, tally)
     if shortages and order.terms.policy is not Policy.BACKORDER:
         tally.events.append(events.OutOfStock(order_id=order.order_id, lines=tuple(shortages)))
-    if not shortages:
-        tally.events.append(events.OrderAllocated(order_id=order.order_id))
     return shortages
 
 

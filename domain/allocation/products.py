@@ -112,11 +112,18 @@ class Product:
             choice = self.choose(line.outstanding, terms=line.terms, partly=partly)
         if choice is None:
             return False
-        self.give(line, choice, tally, cause=cause)
+        portions = self.give(line, choice, tally, cause=cause)
+        tally.events.append(
+            LineAllocated(
+                order_id=line.order_id, line_id=line.line_id, sku=line.sku, portions=portions
+            )
+        )
         return True
 
-    def give(self, line: OrderLine, choice: Choice, tally: Tally, *, cause: Cause) -> None:
-        """Give `line` what was chosen for it."""
+    def give(
+        self, line: OrderLine, choice: Choice, tally: Tally, *, cause: Cause
+    ) -> tuple[Portion, ...]:
+        """Give `line` what was chosen for it; the caller tells of the portions."""
         for batch, quantity in choice.picks:
             batch.allocated += quantity
             held = line.allocations.get(batch.reference)
@@ -133,16 +140,9 @@ class Product:
         elif line.state is not LineState.BACKORDERED:
             line.state = LineState.PARTIALLY_ALLOCATED
         tally.touch(line)
-        tally.events.append(
-            LineAllocated(
-                order_id=line.order_id,
-                line_id=line.line_id,
-                sku=line.sku,
-                portions=tuple(
-                    Portion(batch=batch.reference, quantity=quantity, eta=batch.eta)
-                    for batch, quantity in choice.picks
-                ),
-            )
+        return tuple(
+            Portion(batch=batch.reference, quantity=quantity, eta=batch.eta)
+            for batch, quantity in choice.picks
         )
 
     def take_back(

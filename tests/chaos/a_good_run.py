@@ -128,6 +128,7 @@ def _trade(run: Run) -> None:
     run.submit("cancel-5", "cancel_order", order_id="O-5")
     run.submit("order-6", "allocate_order", **_order("O-6", TEA=1, CUP=1))
     run.submit("deallocate-6", "deallocate_line", order_id="O-6", line_id="2")
+    run.submit("change-6", "change_line_quantity", order_id="O-6", line_id="1", quantity=2)
     run.submit("order-7", "allocate_order", **_order("O-7", CUP=1))
     run.submit("change-7", "change_line_quantity", order_id="O-7", line_id="1", quantity=2)
     run.submit("cut-2", "change_batch_quantity", reference="B-2", quantity=4)

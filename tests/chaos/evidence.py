@@ -105,6 +105,18 @@ class EventRow:
     published: float | None
     """When it was noted as published, in seconds since 1970."""
 
+    def changes(self) -> Sequence[tuple[int, Mapping[str, Any]]]:
+        """Return the lines that it tells were given units (1), or lost them (-1)."""
+        match self.name:
+            case "OrderAllocated":
+                return [(1, line) for line in self.payload["lines"]]
+            case "LineAllocated":
+                return [(1, self.payload)]
+            case "LineDeallocated":
+                return [(-1, self.payload)]
+            case _:
+                return []
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserRow:

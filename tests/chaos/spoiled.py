@@ -327,18 +327,18 @@ SPOILED = (
     ),
     Spoiled(
         rule="lines_hold_what_events_tell",
-        sql="DELETE FROM outbox WHERE job_id = 'order-7' AND name = 'LineAllocated'",
+        sql="DELETE FROM outbox WHERE job_id = 'order-7' AND name = 'OrderAllocated'",
         says="event: line '1' of order 'O-7' holds 2 of batch 'B-2', its events tell of 1",
     ),
     Spoiled(
         rule="events_are_published",
         sql="UPDATE outbox SET published_at = NULL WHERE job_id = 'order-sent'",
-        says="(LineAllocated of order:O-4) was never published",
+        says="(OrderAllocated of order:O-4) was never published",
     ),
     Spoiled(
         rule="events_are_published",
         sql="UPDATE outbox SET event_id = gen_random_uuid() WHERE job_id = 'order-sent'",
-        says="(LineAllocated of order:O-4) counts as published and was never on the stream",
+        says="(OrderAllocated of order:O-4) counts as published and was never on the stream",
     ),
     Spoiled(
         rule="order_is_kept",
@@ -353,13 +353,13 @@ SPOILED = (
     ),
     Spoiled(
         rule="order_is_kept",
-        sql="UPDATE outbox SET id = id + 10000 WHERE job_id = 'order-7' AND name = 'LineAllocated'",
-        says="(OrderAllocated of order:O-7) came onto the stream after event",
+        sql="UPDATE outbox SET id = id + 10000"
+        " WHERE job_id = 'order-7' AND name = 'OrderAllocated'",
+        says="(LineAllocated of order:O-7) came onto the stream after event",
     ),
     Spoiled(
         rule="order_is_kept",
-        sql="UPDATE outbox SET id = id + 10000"
-        " WHERE job_id = 'order-6' AND payload ->> 'line_id' = '2'",
+        sql="UPDATE outbox SET id = id + 10000 WHERE job_id = 'order-6'",
         says="(LineDeallocated of order:O-6) came onto the stream after event",
     ),
 )

@@ -120,7 +120,7 @@ class Tallyman:
         )
 
     def takes_orders(self, orders: int) -> None:
-        """Place orders of a unit of one product, two events each."""
+        """Place orders of a unit of one product, an event each."""
         numbers = [next(self.numbers) for _ in range(orders)]
         self._run(KIND, [order(f"order-{number}", SKUS[number % len(SKUS)]) for number in numbers])
 
@@ -316,7 +316,7 @@ class TestTheConsumerOfTheGuide:
         knows_all(shop, tallyman)
         known = shop.applied()
         consumer.kill()
-        tallyman.takes_orders(SHORTEST)
+        tallyman.takes_orders(2 * SHORTEST)
         eventually(tallyman.has_published_all, what="all is published")
 
         for _ in range(2):

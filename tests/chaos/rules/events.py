@@ -22,11 +22,11 @@ def events_are_of_jobs_that_were_done(case: Case) -> Iterator[Problem]:
 def lines_hold_what_events_tell(case: Case) -> Iterator[Problem]:
     """Check that whoever adds up the events of a line knows what it holds."""
     told: dict[tuple[str, str, str], int] = defaultdict(int)
-    signs = {"LineAllocated": 1, "LineDeallocated": -1}
     for event in case.evidence.events:
-        for portion in event.payload["portions"] if event.name in signs else ():
-            key = (event.payload["order_id"], event.payload["line_id"], portion["batch"])
-            told[key] += signs[event.name] * portion["quantity"]
+        for sign, line in event.changes():
+            for portion in line["portions"]:
+                key = (event.payload["order_id"], line["line_id"], portion["batch"])
+                told[key] += sign * portion["quantity"]
     held = {
         (row.order_id, row.line_id, row.batch_reference): row.quantity
         for row in case.evidence.allocations
@@ -92,8 +92,12 @@ def _threads(event: EventRow) -> Iterator[tuple[str, ...]]:
     yield event.aggregate, "job", event.job_id
     if not event.aggregate.startswith(ORDER):
         yield (event.aggregate,)
-    elif "line_id" in event.payload:
-        yield event.aggregate, "line", event.payload["line_id"]
+        return
+    lines = {line["line_id"] for _, line in event.changes()}
+    if "line_id" in event.payload:
+        lines.add(event.payload["line_id"])
+    for line_id in lines:
+        yield event.aggregate, "line", line_id
 
 
 def _seen(case: Case) -> dict[str, str]:

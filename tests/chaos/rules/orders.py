@@ -157,9 +157,10 @@ def _moved(movements: Sequence[MovementRow]) -> Portions:
 def _announced(events: Sequence[EventRow]) -> Portions:
     portions: Portions = Counter()
     for event in events:
-        if event.name == "LineAllocated":
-            for portion in event.payload["portions"]:
-                portions[event.payload["line_id"], portion["batch"]] += portion["quantity"]
+        for sign, line in event.changes():
+            if sign > 0:
+                for portion in line["portions"]:
+                    portions[line["line_id"], portion["batch"]] += portion["quantity"]
     return portions
 
 

@@ -583,7 +583,7 @@ class TestStaleDecisions:
         assert (report.job.state, report.job.attempts) == (JobState.REJECTED, 1)
         assert slow.points.count("job.claimed") == 2
         events = connection.exec_driver_sql("SELECT name FROM outbox ORDER BY id").scalars().all()
-        assert events == ["BatchCreated", "LineAllocated", "OrderAllocated", "OutOfStock"]
+        assert events == ["BatchCreated", "OrderAllocated", "OutOfStock"]
 
     def test_find_other_stock_where_there_is_some(self, engine: Engine) -> None:
         run(engine, a_batch("b1", 5), a_batch("b2", 5, eta=SPRING))

@@ -12,7 +12,12 @@ from domain.allocation.commands import (
     DeallocateLine,
     Policy,
 )
-from domain.allocation.events import LineAllocated, LineBackordered, OrderAllocated, Portion
+from domain.allocation.events import (
+    AllocatedLine,
+    LineBackordered,
+    OrderAllocated,
+    Portion,
+)
 from domain.allocation.strategies import Strategy
 from tests.fakes.allocation_builders import (
     SPRING,
@@ -88,19 +93,21 @@ class TestAllocateOrder:
             ("b2", 0, 1, "2", "order_allocated"),
         ]
         assert work.events[2:] == [
-            LineAllocated(
+            OrderAllocated(
                 order_id="o1",
-                line_id="1",
-                sku="LAMP",
-                portions=(Portion(batch="b1", quantity=2, eta=None),),
+                lines=(
+                    AllocatedLine(
+                        line_id="1",
+                        sku="LAMP",
+                        portions=(Portion(batch="b1", quantity=2, eta=None),),
+                    ),
+                    AllocatedLine(
+                        line_id="2",
+                        sku="CHAIR",
+                        portions=(Portion(batch="b2", quantity=1, eta=None),),
+                    ),
+                ),
             ),
-            LineAllocated(
-                order_id="o1",
-                line_id="2",
-                sku="CHAIR",
-                portions=(Portion(batch="b2", quantity=1, eta=None),),
-            ),
-            OrderAllocated(order_id="o1"),
         ]
 
     def test_keeps_strategy_and_ranking_with_each_portion(self, work: FakeAllocationWork) -> None:
@@ -392,7 +399,16 @@ class TestARefusedOrderSentAgain:
 
         assert answer(again)["state"] == "allocated"
         assert books_of(work).held_by("o1", "1") == {"b2": 6}
-        assert [event.name for event in work.events[-2:]] == ["LineAllocated", "OrderAllocated"]
+        assert work.events[-1] == OrderAllocated(
+            order_id="o1",
+            lines=(
+                AllocatedLine(
+                    line_id="1",
+                    sku="LAMP",
+                    portions=(Portion(batch="b2", quantity=6, eta=None),),
+                ),
+            ),
+        )
 
     def test_is_decided_under_its_products_locks(self, work: FakeAllocationWork) -> None:
         order = an_order("o1", 6)
