@@ -1,7 +1,7 @@
 """The task behind every job kind: take a message, have it executed, say how it went."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from time import sleep
@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 import structlog
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from celery import Celery, Task
+from celery.app.task import Context
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.dispatch import Signal
 from celery.utils.saferepr import saferepr
@@ -22,8 +23,9 @@ from domain.jobs.holding import Holder
 from domain.jobs.kinds import JobKind
 from domain.jobs.model import NOT_STORABLE, Door, Failure, Job, JobState, Submission
 from domain.jobs.queues import PACED
+from tasks.ahead import ahead
 from tasks.giving_back import hand
-from tasks.protocol import HIDDEN, Schedule, is_id
+from tasks.protocol import HIDDEN, SCHEDULE, Schedule, is_id
 
 log = structlog.get_logger()
 
@@ -122,6 +124,7 @@ class JobTask(Task):
     # to be delivered again as a suspect.
     acks_on_timeout = False
     throws: ClassVar[tuple[type[Exception], ...]] = (DomainError, JobDead)
+    job_queue: str
     is_personal: bool
     fields: Sequence[str]
     """Names of what a payload may hold."""
@@ -162,9 +165,8 @@ class JobTask(Task):
         return _summary(reports)
 
     def _objection(self) -> str | None:
-        runtime = self.runtime()
-        queue = runtime.executor.kinds[self.name].queue
-        return runtime.gate.objection(queue, pace=(self.request.headers or {}).get(PACED))
+        pace = (self.request.headers or {}).get(PACED)
+        return self.runtime().gate.objection(self.job_queue, pace=pace)
 
     def _run_dispatched(
         self, job_ids: Sequence[str], *, redelivered: bool, is_held: bool
@@ -182,29 +184,17 @@ class JobTask(Task):
     def _run_submitted(
         self, payload: dict[str, Any], *, redelivered: bool, is_held: bool
     ) -> Report:
-        headers = self.request.headers or {}
-        origin = {
-            "correlation_id": self.request.correlation_id or self.request.id,
-            "parent_id": self.request.parent_id,
-            "traceparent": headers.get("traceparent"),
-        }
-        identity = {
-            "job_id": self.request.id,
-            "kind": self.name,
-            # Garbage about where a job comes from is left out: the job is none the worse for it.
-            **{name: text for name, text in origin.items() if is_id(text)},
-        }
         try:
-            submission = Submission(payload=payload, **identity)
+            submission = self.submission(self.request, payload)
         except InvalidPayload as error:
             # It cannot be stored as it is; what can be, is, so that the refusal is on record.
-            submission = Submission(payload={NOT_STORABLE: error.message}, **identity)
+            submission = self.submission(self.request, {NOT_STORABLE: error.message})
         runtime = self.runtime()
         try:
-            report = _run(
+            report = ahead.report(submission.job_id) or _run(
                 runtime,
                 submission,
-                Schedule.of(headers),
+                Schedule.of(self.request.headers),
                 redelivered=redelivered,
                 is_held=is_held,
             )
@@ -222,9 +212,37 @@ class JobTask(Task):
             )
             sleep(PAUSE_SECONDS)
             raise Reject(type(error).__name__, requeue=True) from None
-        if not _is_held(report, is_held=is_held):
+        if not (self.request.ignore_result or _is_held(report, is_held=is_held)):
             runtime.mirror.copy(report.job)
         return report
+
+    def submission(self, context: Context, payload: Mapping[str, Any]) -> Submission:
+        """Return the job that a message carries.
+
+        Raises:
+            InvalidPayload: The ledger cannot hold it.
+        """
+        headers = context.headers or {}
+        origin = {
+            "correlation_id": context.correlation_id or context.id,
+            "parent_id": context.parent_id,
+            "traceparent": headers.get("traceparent"),
+        }
+        return Submission(
+            job_id=context.id,
+            kind=self.name,
+            payload=payload,
+            # Garbage about where a job comes from is left out: the job is none the worse for it.
+            **{name: text for name, text in origin.items() if is_id(text)},
+        )
+
+    def may_gather(self, request: JobRequest) -> bool:
+        """Tell whether a message may run together with others: it carries a payload, due now."""
+        return not (
+            request.args
+            or request.delivery_info.get("redelivered")
+            or SCHEDULE in request.request_dict
+        )
 
     def _answer(self, report: Report) -> dict[str, Any]:
         job = report.job
@@ -259,6 +277,7 @@ def register(app: Celery, kinds: Iterable[JobKind], runtime: Callable[[], Runtim
             (JobTask,),
             {
                 "name": kind.name,
+                "job_queue": kind.queue,
                 "is_personal": kind.personal,
                 "fields": tuple(field.name for field in fields(kind.command)),
                 "runtime": staticmethod(runtime),

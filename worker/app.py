@@ -1,5 +1,6 @@
 """The Celery app: its configuration, its tasks and what a child builds after its fork."""
 
+import gc
 from functools import cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from tasks.jobs import register
 from worker import drain, intake, logs
 from worker.addresses import Addresses, resolve
 from worker.bootstrap import WorkerRuntime, build_parking, build_runtime, build_watch
-from worker.parking import ParkingConsumer
+from worker.gathering import GatheringConsumer
 from worker.settings import Settings, load
 
 
@@ -31,9 +32,9 @@ def build_app(settings: Settings, addresses: Addresses) -> Celery:
     )
     app.conf.update(configuration(settings), **transport(settings, addresses.broker_url))
 
-    def consumer(*arguments: Any, **options: Any) -> ParkingConsumer:
+    def consumer(*arguments: Any, **options: Any) -> GatheringConsumer:
         parking = build_parking(app, settings, addresses)
-        return ParkingConsumer(*arguments, parking=parking, kinds=KINDS, **options)
+        return GatheringConsumer(*arguments, parking=parking, kinds=KINDS, **options)
 
     app.conf.worker_consumer = consumer
     intake.install(app, watch=build_watch(addresses))
@@ -47,6 +48,8 @@ def build_app(settings: Settings, addresses: Addresses) -> Celery:
         runtime.cache_clear()
         runtime()
         hand.listen()
+        # What is there now stays: the collector need not look at it again with every batch.
+        gc.freeze()
 
     worker_process_init.connect(after_fork, weak=False)
     register(app, KINDS.values(), runtime)

@@ -24,15 +24,17 @@ LEASE = "interval '60 seconds'"
 _COLUMNS = """id, kind, door, payload, payload_hash, state, attempts, max_attempts,
     dispatches, run_after, result, error, correlation_id"""
 
-_ACCEPT = """
+_SUBMITTED = """
+    AS submitted (id text, kind text, queue text, priority smallint, payload jsonb,
+                  payload_hash text, max_attempts smallint, correlation_id text,
+                  traceparent text, parent_id text)"""
+
+_ACCEPT = f"""
 INSERT INTO job (id, kind, queue, door, priority, payload, payload_hash, max_attempts,
                  correlation_id, traceparent, parent_id, next_dispatch)
 SELECT id, kind, queue, 'ledger', priority, payload, decode(payload_hash, 'hex'), max_attempts,
        correlation_id, traceparent, parent_id, now()
-FROM json_to_recordset(%(rows)s::json)
-    AS submitted (id text, kind text, queue text, priority smallint, payload jsonb,
-                  payload_hash text, max_attempts smallint, correlation_id text,
-                  traceparent text, parent_id text)
+FROM json_to_recordset(%(rows)s::json) {_SUBMITTED}
 ON CONFLICT (id) DO NOTHING
 RETURNING id"""
 
@@ -45,6 +47,16 @@ INSERT INTO job (id, kind, queue, door, priority, payload, payload_hash, max_att
 VALUES (%(id)s, %(kind)s, %(queue)s, 'celery', %(priority)s, %(payload)s::jsonb, %(hash)s,
         %(max_attempts)s, %(correlation_id)s, %(traceparent)s, %(parent_id)s, 1,
         now() + {LEASE})
+ON CONFLICT (id) DO NOTHING
+RETURNING {_COLUMNS}"""
+
+_CLAIM_NEW = f"""
+INSERT INTO job (id, kind, queue, door, priority, payload, payload_hash, max_attempts,
+                 correlation_id, traceparent, parent_id, dispatches, next_dispatch)
+SELECT id, kind, queue, 'celery', priority, payload, decode(payload_hash, 'hex'), max_attempts,
+       correlation_id, traceparent, parent_id, 1, now() + {LEASE}
+FROM json_to_recordset(%(rows)s::json) {_SUBMITTED}
+ORDER BY id
 ON CONFLICT (id) DO NOTHING
 RETURNING {_COLUMNS}"""
 
@@ -148,24 +160,7 @@ class PostgresLedger:
 
     def accept(self, submissions: Sequence[tuple[Submission, str, int]]) -> list[Receipt]:
         written = self._connection.exec_driver_sql(
-            _ACCEPT,
-            {
-                "rows": as_rows(
-                    {
-                        "id": submission.job_id,
-                        "kind": submission.kind,
-                        "queue": queue,
-                        "priority": submission.priority,
-                        "payload": as_json(submission.text),
-                        "payload_hash": submission.payload_hash().hex(),
-                        "max_attempts": max_attempts,
-                        "correlation_id": submission.correlation_id,
-                        "traceparent": submission.traceparent,
-                        "parent_id": submission.parent_id,
-                    }
-                    for submission, queue, max_attempts in submissions
-                )
-            },
+            _ACCEPT, {"rows": as_rows(_submitted(*submission) for submission in submissions)}
         )
         new = set(written.scalars())
         known = self._known([s.job_id for s, _, _ in submissions if s.job_id not in new])
@@ -215,6 +210,13 @@ class PostgresLedger:
         return self._write_or_claim(
             _CLAIM_SUBMITTED, submission, {"queue": queue, "max_attempts": max_attempts}
         )
+
+    def claim_new(
+        self, submissions: Sequence[Submission], *, queue: str, max_attempts: int
+    ) -> list[Job]:
+        rows = as_rows(_submitted(submission, queue, max_attempts) for submission in submissions)
+        written = self._connection.exec_driver_sql(_CLAIM_NEW, {"rows": rows})
+        return [self._claimed(row) for row in written]
 
     def put_off(
         self,
@@ -315,21 +317,27 @@ def job_of(row: Row[Any]) -> Job:
 
 
 def job_fields(row: Row[Any]) -> dict[str, Any]:
-    """Return the fields of a Job by name."""
+    """Return what a row of `job` holds, as the fields of a Job."""
+    fields: dict[str, Any] = dict(zip(row._fields, row, strict=True))
+    fields["door"] = Door(row.door)
+    fields["state"] = JobState(row.state)
+    if row.error:
+        fields["error"] = Failure(**row.error)
+    return fields
+
+
+def _submitted(submission: Submission, queue: str, max_attempts: int) -> dict[str, object]:
     return {
-        "id": row.id,
-        "kind": row.kind,
-        "door": Door(row.door),
-        "payload": row.payload,
-        "payload_hash": row.payload_hash,
-        "state": JobState(row.state),
-        "attempts": row.attempts,
-        "max_attempts": row.max_attempts,
-        "dispatches": row.dispatches,
-        "run_after": row.run_after,
-        "result": row.result,
-        "error": Failure(**row.error) if row.error else None,
-        "correlation_id": row.correlation_id,
+        "id": submission.job_id,
+        "kind": submission.kind,
+        "queue": queue,
+        "priority": submission.priority,
+        "payload": as_json(submission.text),
+        "payload_hash": submission.payload_hash().hex(),
+        "max_attempts": max_attempts,
+        "correlation_id": submission.correlation_id,
+        "traceparent": submission.traceparent,
+        "parent_id": submission.parent_id,
     }
 
 

@@ -168,10 +168,4 @@ class JobQueries:
 
 
 def _job_view(row: Row[Any]) -> JobView:
-    return JobView(
-        **job_fields(row),
-        queue=row.queue,
-        priority=row.priority,
-        created_at=row.created_at,
-        finished_at=row.finished_at,
-    )
+    return JobView(**job_fields(row))

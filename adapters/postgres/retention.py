@@ -10,9 +10,10 @@ DELETE FROM job WHERE id IN (
 
 _EVENTS = """
 DELETE FROM outbox WHERE id IN (
-    SELECT id FROM outbox
-    WHERE published_at < now() - make_interval(days => %(days)s)
-    ORDER BY published_at LIMIT %(at_most)s)"""
+    SELECT id FROM (
+        SELECT id, published_at FROM outbox ORDER BY id LIMIT %(at_most)s
+    ) AS oldest
+    WHERE published_at < now() - make_interval(days => %(days)s))"""
 
 # The run itself is kept: by it the same file is known when it comes again.
 _CHUNKS = """

@@ -48,11 +48,14 @@ class PostgresStock:
 
     def glance(self, skus: Collection[str]) -> dict[str, Product]:
         products: dict[str, Product] = {}
-        for row in self._read(sql.GLANCE, skus=list(skus)):
-            product = products.setdefault(row.sku, Product(sku=row.sku, version=row.version))
-            if row.reference is not None:
-                product.batches[row.reference] = _batch(row)
-                self._glanced[row.reference] = row.eta
+        for sku, version, *batch in self._read(sql.GLANCE, skus=list(skus)):
+            product = products.get(sku)
+            if product is None:
+                product = products[sku] = Product(sku=sku, version=version)
+            if batch[0] is not None:
+                found = _batch(batch)
+                product.batches[found.reference] = found
+                self._glanced[found.reference] = found.eta
         self._reached("stock.glanced")
         return products
 
@@ -179,7 +182,7 @@ class PostgresStock:
                 f"{len(references) - moved} batches have too few units left, or another eta"
             )
 
-    def _read(self, statement: str, **parameters: Any) -> Sequence[Row[Any]]:
+    def _read(self, statement: str, **parameters: Any) -> Sequence[Any]:
         # What is read includes what this transaction has saved.
         self.flush()
         return self._connection.exec_driver_sql(statement, parameters).all()
@@ -309,14 +312,15 @@ def _line_row(line: OrderLine) -> dict[str, object]:
     }
 
 
-def _batch(row: Row[Any]) -> Batch:
+def _batch(row: Sequence[Any]) -> Batch:
+    reference, sku, purchased, allocated, eta, fingerprint = row
     return Batch(
-        reference=row.reference,
-        sku=row.sku,
-        purchased=row.purchased,
-        allocated=row.allocated,
-        eta=row.eta,
-        fingerprint=row.fingerprint,
+        reference=reference,
+        sku=sku,
+        purchased=purchased,
+        allocated=allocated,
+        eta=eta,
+        fingerprint=fingerprint,
     )
 
 

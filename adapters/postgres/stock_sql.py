@@ -1,7 +1,7 @@
 """The statements of `adapters.postgres.stock`, in the order in which a job comes to them."""
 
 GLANCE = """
-SELECT product.sku, product.version, reference, purchased, allocated, eta, fingerprint
+SELECT product.sku, product.version, reference, batch.sku, purchased, allocated, eta, fingerprint
 FROM product LEFT JOIN batch ON batch.sku = product.sku AND allocated < purchased
 WHERE product.sku = ANY(%(skus)s)"""
 

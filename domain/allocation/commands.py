@@ -1,7 +1,7 @@
 """What upstream systems ask of allocation; each command is a job kind."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from hashlib import sha256
@@ -143,7 +143,9 @@ class AllocateOrder(Command):
                 self,
                 "lines",
                 tuple(
-                    line if line.line_id else replace(line, line_id=str(position))
+                    line
+                    if line.line_id
+                    else Line(sku=line.sku, quantity=line.quantity, line_id=str(position))
                     for position, line in enumerate(self.lines, start=1)
                 ),
             )

@@ -87,16 +87,16 @@ def _allocate_order(
     unknown = {line.sku: None for line in command.lines if line.sku not in products}
     if unknown:
         return Rejected(error=InvalidSku.of(list(unknown)))
-    attempt = Tally(job_id=tally.job_id)
+    # A refused order that is refused again changes nothing and tells nobody.
+    attempt = Tally(job_id=tally.job_id) if order else tally
     placed = _ordered(command, order)
     shortages = place(placed, products, attempt)
     short.update(shortage.sku for shortage in shortages)
     refused = refusal(placed, shortages)
-    if not (order and refused):
-        # A refused order that is refused again has changed nothing and tells nobody.
-        tally.absorb(attempt)
     if not order:
         tally.orders.append(placed)
+    elif not refused:
+        tally.absorb(attempt)
     orders[command.order_id] = placed
     if refused:
         return Rejected(error=refused)

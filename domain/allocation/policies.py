@@ -58,14 +58,14 @@ def _choose(
     lines: Sequence[OrderLine], terms: Terms, products: Mapping[str, Product]
 ) -> tuple[list[tuple[OrderLine, Choice]], list[Shortage]]:
     partly = terms.policy is not Policy.ALL_OR_NOTHING
-    found = {line.sku: products[line.sku].available for line in lines}
     choices: list[tuple[OrderLine, Choice]] = []
     shortages: list[Shortage] = []
     for line in lines:
         product = products[line.sku]
         choice = product.choose(line.quantity, terms=terms, partly=partly)
         if choice is None or choice.quantity < line.quantity:
-            shortages.append(product.shortage(line, available=found[line.sku]))
+            taken = sum(choice.quantity for other, choice in choices if other.sku == line.sku)
+            shortages.append(product.shortage(line, available=product.available + taken))
         if choice is not None:
             choice.hold()
             choices.append((line, choice))

@@ -70,6 +70,25 @@ class Executor:
         [report] = self._run(kind, claim, suspected=redelivered)
         return report
 
+    def run_submitted_together(
+        self, kind_name: str, submissions: Sequence[Submission]
+    ) -> list[Report]:
+        """Run jobs of one kind that messages carry whole, each id once, in one transaction.
+
+        What the ledger knows already has no report: that is to be run by itself.
+
+        Raises:
+            Exception: One of them failed, or the ledger cannot be reached; nothing was done.
+        """
+        kind = self.kinds[kind_name]
+
+        def claim(work: UnitOfWork) -> Sequence[Job]:
+            return work.jobs.claim_new(
+                submissions, queue=kind.queue, max_attempts=kind.max_attempts
+            )
+
+        return self._decide(kind, claim, counted=False, patient=False)
+
     def postpone(self, submission: Submission, *, run_after: datetime) -> Report:
         """Put the job that a message carries on record, to be dispatched at a later time.
 
@@ -374,11 +393,14 @@ def _worker_lost(job: Job) -> WorkerLost:
 
 
 def _settled(job: Job, outcome: Answer, *, counted: bool) -> Report:
-    settled = replace(job, attempts=job.attempts + (not counted))
+    attempts = job.attempts + (not counted)
     match outcome:
         case Succeeded(result=result):
-            return Report(job=replace(settled, state=JobState.SUCCEEDED, result=result))
+            done = replace(job, attempts=attempts, state=JobState.SUCCEEDED, result=result)
+            return Report(job=done)
         case Postponed():
             return Report(job=job)
         case Rejected(error=error):
-            return Report(job=replace(settled, state=JobState.REJECTED, error=failure_of(error)))
+            failure = failure_of(error)
+            refused = replace(job, attempts=attempts, state=JobState.REJECTED, error=failure)
+            return Report(job=refused)

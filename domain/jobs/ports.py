@@ -41,6 +41,11 @@ class Jobs(Protocol):
             IdempotencyConflict: The id is known with another payload.
         """
 
+    def claim_new(
+        self, submissions: Sequence[Submission], *, queue: str, max_attempts: int
+    ) -> list[Job]:
+        """Write and lock the rows of jobs that messages carry; leave out those that are known."""
+
     def put_off(
         self,
         submission: Submission,

@@ -55,11 +55,11 @@ class TestAFailedAttempt:
         class Hungry:
             @property
             def executor(self) -> Executor:
-                raise MemoryError
+                raise AssertionError("nothing is run")
 
             @property
             def gate(self) -> Gate:
-                raise AssertionError("nothing is asked")
+                raise MemoryError
 
             @property
             def holder(self) -> Holder:

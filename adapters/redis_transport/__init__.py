@@ -1,0 +1,82 @@
+"""Celery's Redis transport, safe from what anybody may push into a list that it reads.
+
+The stock one parses what it has taken before it has noted it anywhere: what cannot be parsed
+ends the worker, or its connection, and is gone. Here it is wrapped into a message of the type
+`UNREADABLE`, noted and delivered like every other, for the consumer to park.
+"""
+
+import socket
+from contextlib import suppress
+
+from kombu import Connection
+from kombu import transport as transports
+from kombu.asynchronous import Hub
+from kombu.transport import redis as stock
+
+from adapters.redis_transport.channel import Channel
+from adapters.redis_transport.reading import UNREADABLE, read_message
+
+__all__ = ["UNREADABLE", "Channel", "Transport", "install", "read_message"]
+
+
+def install() -> None:
+    """Have `redis://` and `rediss://` mean this transport in this process."""
+    # By its alias, not by Celery's `broker_transport`: for kombu, TLS is in the alias's name.
+    for scheme in ("redis", "rediss"):
+        transports.TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
+        # Who has connected in this process before may have had it looked up.
+        transports._transport_cache.pop(scheme, None)  # noqa: SLF001  nothing public forgets it
+
+
+class Bell:
+    """Has an event loop begin another round at once, where it would wait for something to come."""
+
+    def __init__(self) -> None:
+        self._ear, self._mouth = socket.socketpair()
+        self._ear.setblocking(False)  # noqa: FBT003  its only parameter
+        self._mouth.setblocking(False)  # noqa: FBT003  likewise
+
+    def fileno(self) -> int:
+        """Return what the loop listens to."""
+        return self._ear.fileno()
+
+    def ring(self) -> None:
+        """Ring; once is enough."""
+        with suppress(BlockingIOError):
+            self._mouth.send(b".")
+
+    def silence(self) -> None:
+        """Hear it."""
+        with suppress(BlockingIOError):
+            self._ear.recv(4_096)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._ear.close()
+        self._mouth.close()
+
+
+class Transport(stock.Transport):
+    """The stock transport with these channels."""
+
+    Channel = Channel
+    bell: Bell | None = None
+    """Rings in the event loop that this transport is part of."""
+
+    def register_with_event_loop(self, connection: Connection, loop: Hub) -> None:
+        """Have messages taken and acknowledged as many as come in a round of the loop."""
+        super().register_with_event_loop(connection, loop)
+        self.bell = Bell()
+        loop.add_reader(self.bell, self.bell.silence)
+        loop.on_tick.add(self._settle)
+
+    def close_connection(self, connection: Connection) -> None:
+        """Close it, and what belongs to it."""
+        super().close_connection(connection)
+        if self.bell:
+            self.bell.close()
+            self.bell = None
+
+    def _settle(self) -> None:
+        for channel in self.channels:
+            channel.qos.settle()

@@ -1,0 +1,166 @@
+"""Channels: what is taken from lists of Redis, and delivered."""
+
+from collections.abc import Mapping, Sequence
+from queue import Empty
+from time import time
+from typing import Any, NoReturn, cast
+from uuid import uuid4
+
+import structlog
+from kombu.transport import redis as stock
+from kombu.utils.json import dumps
+from redis.client import Redis
+from redis.commands.core import Script
+
+from adapters.redis_transport.qos import QoS
+from adapters.redis_transport.reading import read_message, settled
+
+log = structlog.get_logger()
+
+MOST_TAKEN = 50
+"""Messages taken at once: Redis does nothing else meanwhile."""
+
+TAKE = """
+local room = tonumber(ARGV[1])
+local taken = {}
+for place = 1, #KEYS - 2 do
+    while #taken < room do
+        local item = redis.call('RPOP', KEYS[place + 2])
+        if not item then
+            break
+        end
+        local tag = ARGV[2] .. ':' .. #taken
+        -- As kombu notes a message: the message, its exchange, its routing key.
+        redis.call('HSET', KEYS[2], tag, '[' .. item .. ', "", ' .. ARGV[place + 3] .. ']')
+        redis.call('ZADD', KEYS[1], ARGV[3], tag)
+        taken[#taken + 1] = {place, tag, item}
+    end
+end
+return taken"""
+"""Takes from lists, the first first, and notes what it takes, in one step of Redis."""
+
+
+class Channel(stock.Channel):
+    """Delivers what cannot be read, wrapped, where the stock one raises.
+
+    What waits is taken many at a time and noted in the same step: who is killed has lost
+    nothing. The stock channel takes one, and then notes it; so does this one while it waits at
+    empty queues.
+    """
+
+    QoS = QoS
+    _own_client: Redis | None = None
+    _taking: Script | None = None
+
+    def _create_client(self, asynchronous: bool = False) -> Redis:  # noqa: FBT001, FBT002  kombu's signature
+        if asynchronous:
+            return cast("Redis", super()._create_client(asynchronous=True))
+        # The stock channel makes one for each command, which takes longer than the command.
+        pool = self.pool
+        if self._own_client is None or self._own_client.connection_pool is not pool:
+            self._own_client = cast("Redis", super()._create_client())
+        return self._own_client
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        # Without a loop somebody waits for one message.
+        if self.connection.bell and not self.global_keyprefix:
+            self._take_what_waits()
+        if self.qos.can_consume():
+            super()._brpop_start(timeout)
+
+    def _take_what_waits(self) -> None:
+        """Deliver what waits, as much as may be had."""
+        while self.qos.can_consume():
+            room = min(self.qos.can_consume_max_estimate() or MOST_TAKEN, MOST_TAKEN)
+            queues = self._queue_cycle.consume(len(self.active_queues))
+            if not queues:
+                return
+            taken = self._take(queues, room)
+            for queue, tag, item in taken:
+                self._queue_cycle.rotate(queue)
+                self.qos.noted.add(tag)
+                message = read_message(item, queue, tag=tag)
+                self.connection._deliver(message, queue)  # noqa: SLF001  as kombu's does
+            if taken:
+                # They came after the loop reckoned how long it may rest.
+                self.connection.bell.ring()
+            if len(taken) < room:
+                return
+
+    def _take(self, queues: Sequence[str], room: int) -> list[tuple[str, str, bytes]]:
+        """Return at most `room` messages: their queues, their tags and what lay there."""
+        lists = [
+            (self._q_for_pri(queue, priority), queue)
+            for priority in self.priority_steps
+            for queue in queues
+        ]
+        client = self._create_client()
+        if self._taking is None or self._taking.registered_client is not client:
+            self._taking = client.register_script(TAKE)
+        taken = cast(
+            "list[tuple[int, bytes, bytes]]",
+            self._taking(
+                keys=[self.unacked_index_key, self.unacked_key, *(key for key, _ in lists)],
+                args=[room, uuid4().hex, time(), *(dumps(queue) for _, queue in lists)],
+            ),
+        )
+        return [(lists[place - 1][1], tag.decode(), item) for place, tag, item in taken]
+
+    @property
+    def is_adrift(self) -> bool:
+        """Tell whether kombu has let go of this channel's connection, which broke."""
+        return self.connection is None or self.connection.client is None
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002  kombu's signature
+        if self.is_adrift:
+            # Jobs that were in hand end later and are acknowledged here. The stock channel fails
+            # in a way that ends the worker.
+            raise ConnectionError("the connection that the message came by is gone")
+        return dict(super()._connparams(asynchronous=asynchronous))
+
+    def _brpop_read(self, **options: Any) -> bool:
+        connection = self.client.connection
+        try:
+            taken = self.client.parse_response(connection, "BRPOP", **options)
+        except self.connection_errors:
+            # The next round connects again.
+            connection.disconnect()
+            raise
+        finally:
+            self._in_poll = False
+            self._flush_brpop_reauth()
+        if not taken:
+            raise Empty
+        key, item = taken
+        queue = key.decode().rsplit(self.sep, 1)[0]
+        self._queue_cycle.rotate(queue)
+        self.connection._deliver(read_message(item, queue), queue)  # noqa: SLF001  as kombu's does
+        return True
+
+    def _receive_one(self, client: Any) -> Any:  # noqa: ANN401  kombu's signature
+        try:
+            return super()._receive_one(client)
+        except RecursionError:
+            _ignore()
+
+    def _deliver_fanout_message(self, message: object, exchange: str) -> bool:
+        # These are commands to all workers: who cannot be understood is not obeyed.
+        if exchange not in self._fanout_to_queue:
+            _ignore()
+        queue = self._fanout_to_queue[exchange]
+        try:
+            command = settled(dict(cast("Mapping[str, Any]", message)), queue)
+        except Exception:  # noqa: BLE001  as in `read_message`
+            _ignore()
+        self.connection._deliver(command, queue)  # noqa: SLF001  as kombu's does
+        return True
+
+    def put_bytes(self, queue: str, item: bytes) -> None:
+        """Lay into the list of `queue` what lay there before and is no message."""
+        with self.conn_or_acquire() as client:
+            client.lpush(self._q_for_pri(queue, 0), item)
+
+
+def _ignore() -> NoReturn:
+    log.warning("control_message_ignored")
+    raise Empty

@@ -1,0 +1,101 @@
+"""What was taken and not yet acknowledged, as Redis has it noted."""
+
+from typing import Any, cast
+
+from kombu import Message
+from kombu.transport import redis as stock
+from kombu.transport import virtual
+from kombu.utils.json import dumps, loads
+from redis.client import Pipeline, Redis
+
+from adapters.redis_transport.reading import settled, unreadable
+from domain.jobs.parking import is_too_deep
+
+
+class QoS(stock.QoS):
+    """Gives back what was taken and not acknowledged, whatever has been written among it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.noted: set[str] = set()
+        """Tags of messages that were noted as they were taken, and are not delivered yet."""
+        self._acknowledged: list[str] = []
+
+    def append(self, message: Message, delivery_tag: str) -> None:
+        """Note a message that is delivered."""
+        if delivery_tag in self.noted:
+            self.noted.discard(delivery_tag)
+            virtual.QoS.append(self, message, delivery_tag)
+        else:
+            super().append(message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge a message, together with others in the same round of an event loop."""
+        if self.channel.is_adrift or not self.channel.connection.bell:
+            super().ack(delivery_tag)
+            return
+        self._acknowledged.append(delivery_tag)
+        virtual.QoS.ack(self, delivery_tag)
+
+    def settle(self) -> None:
+        """Tell Redis what was acknowledged; where it is away, these messages come again."""
+        tags, self._acknowledged = self._acknowledged, []
+        if tags:
+            with self.pipe_or_acquire() as pipe:
+                pipe.zrem(self.unacked_index_key, *tags)
+                pipe.hdel(self.unacked_key, *tags)
+                pipe.execute()
+
+    def restore_unacked(self, client: Redis | None = None) -> None:
+        """Give back all that is taken; where the connection broke, it comes again by itself."""
+        if self.channel.is_adrift:
+            self._delivered.clear()
+        else:
+            self.settle()
+            super().restore_unacked(client)
+
+    def restore_by_tag(
+        self,
+        tag: bytes | str,
+        client: Redis | None = None,
+        leftmost: bool = False,  # noqa: FBT001, FBT002  kombu's signature
+    ) -> None:
+        def restore(pipe: Pipeline) -> None:
+            noted = cast("bytes | None", pipe.hget(self.unacked_key, tag))
+            queue, message = self._read(noted) if noted else (None, None)
+            pipe.multi()
+            if noted and queue is None:
+                # Nobody here reads any queue it could go to.
+                return
+            self._remove_from_indices(tag, pipe)
+            if message:
+                self._put_back(pipe, str(queue), message, leftmost=leftmost)
+
+        with self.channel.conn_or_acquire(client) as connected:
+            connected.transaction(restore, self.unacked_key)
+
+    def _read(self, noted: bytes) -> tuple[str | None, dict[str, Any] | None]:
+        """Return what was noted, and its queue; what is no note goes to a queue that is read."""
+        try:
+            message, exchange, routing_key = loads(noted.decode())
+            bound = self.channel._lookup(exchange, routing_key)  # noqa: SLF001  as kombu's does
+            queue = routing_key if routing_key in bound else next(iter(bound))
+            if isinstance(queue, str) and queue and not is_too_deep(message, noted):
+                return queue, settled(message, queue)
+        except Exception as error:
+            # kombu counts a KeyError among those of the connection.
+            if isinstance(error, self.channel.connection_errors) and not isinstance(
+                error, KeyError
+            ):
+                raise
+        queues = self.channel.active_queues
+        return (queues[0], unreadable(noted, queues[0])) if queues else (None, None)
+
+    def _put_back(
+        self, pipe: Pipeline, queue: str, message: dict[str, Any], *, leftmost: bool
+    ) -> None:
+        message["headers"]["redelivered"] = True
+        message["properties"]["delivery_info"]["redelivered"] = True
+        priority = self.channel._get_message_priority(message)  # noqa: SLF001  as kombu's does
+        push = pipe.lpush if leftmost else pipe.rpush
+        push(self.channel._q_for_pri(queue, priority), dumps(message))  # noqa: SLF001  as above

@@ -1,0 +1,75 @@
+"""Running messages together, in a worker's process: one transaction, and Celery's word for each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery import current_app
+from celery.app.task import Context
+from celery.app.trace import fast_trace_task
+from kombu.serialization import loads
+
+from domain.errors import Interrupted, InvalidPayload, Unavailable
+from domain.jobs.model import Submission
+from tasks.ahead import ahead
+from tasks.giving_back import hand
+from tasks.jobs import JobTask
+
+log = structlog.get_logger()
+
+Message = tuple[str, dict[str, Any], bytes, str, str]
+"""Job id, headers, body, its content type and encoding."""
+
+
+def run_together(task_name: str, messages: Sequence[Message]) -> list[tuple[Any, ...]]:
+    """Run messages that carry payloads in one transaction; return what tracing says of each.
+
+    Celery traces each message as if it had come alone, and the task finds its work done. What
+    could not be done together is done then.
+    """
+    bodies = [
+        loads(body, content_type, encoding, accept={content_type})
+        for _, _, body, content_type, encoding in messages
+    ]
+    payloads = [payload for _, payload, _ in bodies]
+    task: JobTask = current_app.tasks[task_name]
+    try:
+        _run_ahead(task, _submissions(task, messages, payloads))
+        return [
+            fast_trace_task(task_name, job_id, headers, body, None, None)
+            for (job_id, headers, *_), body in zip(messages, bodies, strict=True)
+        ]
+    finally:
+        ahead.forget()
+
+
+def _submissions(
+    task: JobTask, messages: Sequence[Message], payloads: Sequence[dict[str, Any]]
+) -> list[Submission]:
+    submissions: dict[str, Submission] = {}
+    for (job_id, headers, *_), payload in zip(messages, payloads, strict=True):
+        try:
+            # The same id once: the next asks for what the first came to.
+            submissions.setdefault(job_id, task.submission(Context(headers), payload))
+        except InvalidPayload:
+            continue
+    return list(submissions.values())
+
+
+def _run_ahead(task: JobTask, submissions: Sequence[Submission]) -> None:
+    if len(submissions) < 2:  # noqa: PLR2004  one is no company
+        return
+    runtime = task.runtime()
+    try:
+        with hand.taking():
+            if runtime.gate.objection(task.job_queue, pace=None) is None:
+                reports = runtime.executor.run_submitted_together(task.name, submissions)
+                ahead.reports = {report.job.id: report for report in reports}
+    except SoftTimeLimitExceeded:
+        # What is left of the time is too short for any of them: they come again, one by one.
+        ahead.away = Interrupted("they took too long together")
+    except Unavailable as error:
+        ahead.away = error
+    except Exception as error:  # noqa: BLE001  whatever it is, one of them meets it by itself
+        log.debug("ran_by_themselves", kind=task.name, error=type(error).__name__)

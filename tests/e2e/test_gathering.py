@@ -1,0 +1,51 @@
+"""Messages that come faster than one by one is done: they share transactions, and nothing else."""
+
+from domain.jobs.model import JobState
+from tests.e2e.pipeline import Pipeline, order
+from tests.e2e.processes import eventually
+
+ORDERS = 400
+
+
+def send_burst(pipeline: Pipeline) -> None:
+    """Send good orders at once, and among them some twice, some too large and one that fails."""
+    for number in range(ORDERS):
+        job_id = f"rush-{number}"
+        pipeline.by_message(job_id, order(job_id, "RUSH"))
+        if number % 20 == 0:
+            pipeline.by_message(job_id, order(job_id, "RUSH"))
+            pipeline.by_message(job_id, order(job_id, "RUSH", quantity=2))
+            greedy = f"rush-greedy-{number}"
+            pipeline.by_message(greedy, order(greedy, "RUSH", quantity=ORDERS + 1))
+        if number == ORDERS // 2:
+            pipeline.by_message("rush-broken", order("rush-broken", "RUSH"))
+
+
+class TestABurstOfMessages:
+    def test_shares_transactions_and_has_each_effect_once(self, pipeline: Pipeline) -> None:
+        pipeline.has_stock("RUSH", ORDERS)
+        pipeline.breaks("rush-broken")
+        pipeline.app.control.cancel_consumer("allocation", reply=True)
+        send_burst(pipeline)
+        pipeline.app.control.add_consumer("allocation", reply=True)
+
+        ran = "SELECT count(*) FROM job WHERE id LIKE 'rush-%%' AND state <> 'queued'"
+        eventually(lambda: pipeline.one(ran) == (421,), what="all have run", within=90)
+        states = pipeline.database.execute(
+            "SELECT state, count(*)::int, max(attempts)::int FROM job"
+            " WHERE id LIKE 'rush-%' AND id <> 'rush-broken' GROUP BY state ORDER BY state"
+        ).fetchall()
+        assert states == [("rejected", 20, 1), ("succeeded", ORDERS, 1)]
+        assert pipeline.allocated("RUSH") == ORDERS
+        assert pipeline.result("rush-7").get(timeout=10)["state"] == "allocated"
+        assert pipeline.result("rush-greedy-20").status == "FAILURE"
+        (transactions,) = pipeline.one(
+            "SELECT count(DISTINCT xmin::text) FROM job"
+            " WHERE id LIKE 'rush-%%' AND state = 'succeeded'"
+        )
+        assert transactions < ORDERS / 2
+        pipeline.until("rush-broken", JobState.RETRY, attempts=1)
+        pipeline.mends("rush-broken")
+        pipeline.operations.retry(["rush-broken"])
+        # All units are taken: it is refused now, which it could not be while it failed.
+        pipeline.until("rush-broken", JobState.REJECTED)

@@ -1,0 +1,243 @@
+"""Gathering: messages that wait for a free process are given to it together."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from billiard.exceptions import Terminated
+from celery.concurrency.prefork import TaskPool
+from celery.worker import state
+from celery.worker.consumer import Consumer
+from celery.worker.request import Request
+
+from tasks.jobs import JobTask
+from tasks.together import run_together
+from worker.parking import ParkingConsumer
+
+MOST_TOGETHER = 50
+"""Messages in one transaction."""
+FIRST_TOGETHER = 4
+"""Messages in one transaction of a task of which nobody knows yet how long it takes."""
+TOGETHER_SECONDS = 0.1
+"""How long messages in one transaction should take together: slow ones go by themselves."""
+MOST_MORE = 250
+"""Messages that a worker takes beyond one for each of its processes."""
+EVENTS_SECONDS = 0.05
+"""How long events for Flower wait for further ones."""
+LINGER_SECONDS = 0.02
+"""How long a message waits for company while others of its task are in hand."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Run:
+    """Messages of one task that a process has in hand together."""
+
+    gathering: "Gathering"
+    requests: Sequence[Request]
+    began: list[float] = field(default_factory=list)
+
+    def start(self, pool: TaskPool) -> None:
+        """Hand the messages to a process."""
+        task = self.requests[0].task
+        pool.apply_async(
+            run_together,
+            args=(task.name, [_message(request) for request in self.requests]),
+            accept_callback=self._on_accepted,
+            timeout_callback=self._on_timeout,
+            callback=self._on_traced,
+            error_callback=self._on_failure,
+            soft_timeout=task.soft_time_limit,
+            timeout=task.time_limit,
+            correlation_id=self.requests[0].id,
+        )
+
+    def _on_accepted(self, pid: int, time_accepted: float) -> None:
+        self.began.append(time_accepted)
+        for request in self.requests:
+            request.on_accepted(pid, time_accepted)
+
+    def _on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001  Celery's signature
+        for request in self.requests:
+            request.on_timeout(soft, timeout)
+        if not soft:
+            self.gathering.end(self)
+
+    def _on_traced(self, traced: Sequence[tuple[object, ...]]) -> None:
+        for request, result in zip(self.requests, traced, strict=True):
+            request.on_success(result)
+        for began in self.began:
+            self.gathering.learn(self.requests, time.monotonic() - began)
+        self.gathering.end(self)
+
+    def _on_failure(self, exc_info: ExceptionInfo) -> None:
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        for request in self.requests:
+            if isinstance(error, Terminated) and request.id not in state.revoked:
+                # It was for another of these that the process was ended.
+                state.task_ready(request)
+                request.reject(requeue=True)
+            else:
+                request.on_failure(exc_info)
+        self.gathering.end(self)
+
+
+@dataclass(kw_only=True, eq=False)
+class Gathering:
+    """Lets messages that carry payloads wait for company, as long as others are in hand.
+
+    The first goes to a process at once. Those that come while it is in hand go together when it
+    is done, or when they have waited a moment: the busier a worker, the more in one transaction.
+    """
+
+    consumer: Consumer
+    pool: TaskPool
+    _waiting: deque[Request] = field(default_factory=deque)
+    _waits_since: float = 0.0
+    _runs: set[Run] = field(default_factory=set)
+    _most: dict[str, int] = field(default_factory=dict)
+    """Messages of a task in one transaction."""
+    _more: int = 0
+    """Messages that the broker delivers now beyond one for each process."""
+
+    def take(self, request: Request) -> bool:
+        """Have a message wait; false where it has to go by itself, now."""
+        if not (isinstance(request.task, JobTask) and request.task.may_gather(request)):
+            return False
+        if not self._waiting:
+            self._waits_since = time.monotonic()
+            self.consumer.timer.call_after(LINGER_SECONDS, self.hand_over)
+        self._waiting.append(request)
+        self._ask_for_more()
+        return True
+
+    def hand_over(self) -> None:
+        """Give what waits to processes that are free."""
+        while self._is_due() and self._free_processes() > 0:
+            if requests := self._next():
+                run = Run(self, requests)
+                self._runs.add(run)
+                run.start(self.pool)
+
+    def learn(self, requests: Sequence[Request], seconds: float) -> None:
+        """Let more messages of a task go together where these were soon done, fewer where not."""
+        name = requests[0].task.name
+        most = self._most_together(name)
+        if seconds > TOGETHER_SECONDS:
+            self._most[name] = max(1, len(requests) // 2)
+        elif len(requests) >= most:
+            self._most[name] = min(2 * most, MOST_TOGETHER)
+
+    def end(self, run: Run) -> None:
+        """Note that a process is done with what it was given."""
+        self._runs.discard(run)
+        self._ask_for_more()
+
+    def forget(self) -> None:
+        """Forget all: the connection broke, and what was taken by it is delivered again."""
+        self._waiting.clear()
+        self._runs.clear()
+        self._more = 0
+
+    def _is_due(self) -> bool:
+        return bool(self._waiting) and (
+            not self._runs
+            or len(self._waiting) >= self._most_together(self._waiting[0].task.name)
+            or time.monotonic() >= self._waits_since + LINGER_SECONDS
+        )
+
+    def _next(self) -> list[Request]:
+        """Take what has waited longest, and what came right after it for the same task."""
+        task = self._waiting[0].task
+        requests: list[Request] = []
+        most = self._most_together(task.name)
+        while self._waiting and self._waiting[0].task is task and len(requests) < most:
+            request = self._waiting.popleft()
+            if not request.revoked():
+                requests.append(request)
+        return requests
+
+    def _most_together(self, name: str) -> int:
+        return self._most.get(name, FIRST_TOGETHER)
+
+    def _ask_for_more(self) -> None:
+        """Have the broker deliver one more for each that takes up no process of its own.
+
+        And, while processes are busy, as many as go together next.
+        """
+        if self.consumer.qos_global is False:
+            # As with quorum queues of RabbitMQ: it is set once and for all.
+            return
+        in_hand = len(self._waiting) + self._together() - len(self._runs)
+        ahead = max(
+            (self._most_together(run.requests[0].task.name) for run in self._runs), default=0
+        )
+        more = min(in_hand + ahead, MOST_MORE)
+        if more > self._more:
+            self.consumer.qos.increment_eventually(more - self._more)
+        elif more < self._more:
+            self.consumer.qos.decrement_eventually(self._more - more)
+        else:
+            return
+        self._more = more
+        self.consumer.qos.update()
+
+    def _free_processes(self) -> int:
+        alone = len(state.reserved_requests) - len(self._waiting) - self._together()
+        return int(self.pool.num_processes) - len(self._runs) - alone
+
+    def _together(self) -> int:
+        return sum(len(run.requests) for run in self._runs)
+
+
+def _message(request: Request) -> tuple[Any, ...]:
+    return (
+        request.id,
+        request.request_dict,
+        request.body,
+        request.content_type,
+        request.content_encoding,
+    )
+
+
+class GatheringConsumer(ParkingConsumer):
+    """Celery's consumer, with messages and events gathered."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._gathering: Gathering | None = None
+        self._sends_soon = False
+        if self.hub and isinstance(self.pool, TaskPool):
+            self._gathering = Gathering(consumer=self, pool=self.pool)
+            self._hand_over_alone: Callable[[Request], None] = self.on_task_request
+            self.on_task_request: Callable[[Request], None] = self._hand_over
+            self._turn(self._gathering)
+
+    def on_send_event_buffered(self) -> None:
+        """Send events of many messages together: a message more takes longer than what it says."""
+        if self.hub and not self._sends_soon:
+            self._sends_soon = True
+            self.timer.call_after(EVENTS_SECONDS, self._send_events)
+
+    def on_close(self) -> None:
+        """Forget what came by a connection that is gone."""
+        if self._gathering:
+            self._gathering.forget()
+        super().on_close()
+
+    def _send_events(self) -> None:
+        self._sends_soon = False
+        self._flush_events()
+
+    def _hand_over(self, request: Request) -> None:
+        if not (self._gathering and self._gathering.take(request)):
+            self._hand_over_alone(request)
+
+    def _turn(self, gathering: Gathering) -> None:
+        # In each round of the loop, before it looks for what processes can be written to.
+        gathering.hand_over()
+        self.hub.call_soon(self._turn, gathering)
