@@ -122,6 +122,7 @@ class Gathering:
                 run = Run(self, requests)
                 self._runs.add(run)
                 run.start(self.pool)
+                self._ask_for_more()
 
     def learn(self, requests: Sequence[Request], seconds: float) -> None:
         """Let more messages of a task go together where these were soon done, fewer where not."""
@@ -169,8 +170,8 @@ class Gathering:
 
         And, while processes are busy, as many as go together next.
         """
-        if self.consumer.qos_global is False:
-            # As with quorum queues of RabbitMQ: it is set once and for all.
+        if self.consumer.connection.transport.driver_type == "amqp":
+            # RabbitMQ tells a consumer of a quorum queue once and for all how many it may have.
             return
         in_hand = len(self._waiting) + self._together() - len(self._runs)
         ahead = max(
