@@ -186,8 +186,8 @@ DECLARE
 BEGIN
     FOR owned IN
         SELECT relname FROM pg_class
-        WHERE oid = ANY (ARRAY(SELECT to_regclass(found)
-                               FROM unnest(ARRAY[{_quoted(ACCESS)}]) AS found))
+        WHERE oid = ANY (ARRAY(SELECT to_regclass(known)
+                               FROM unnest(ARRAY[{_quoted(ACCESS)}]) AS known))
           AND relowner <> '{migrator}'::regrole
         ORDER BY relname
     LOOP
@@ -195,8 +195,8 @@ BEGIN
     END LOOP;
     FOR owned IN
         SELECT oid::regprocedure::text FROM pg_proc
-        WHERE oid = ANY (ARRAY(SELECT to_regprocedure(found)
-                               FROM unnest(ARRAY[{_quoted(FUNCTIONS)}]) AS found))
+        WHERE oid = ANY (ARRAY(SELECT to_regprocedure(known)
+                               FROM unnest(ARRAY[{_quoted(FUNCTIONS)}]) AS known))
           AND proowner <> '{migrator}'::regrole
         ORDER BY oid
     LOOP

@@ -12,7 +12,7 @@ from adapters.embedded.postgres import PostgresServer
 from adapters.embedded.servers import EmbeddedServers
 from adapters.postgres import roles, schema
 from adapters.postgres.access import Role
-from adapters.postgres.engine import create
+from adapters.postgres.engine import opened
 from worker.command.exit_codes import ExitCode
 from worker.command.output import fail, note, say
 from worker.settings import Settings, load
@@ -30,12 +30,12 @@ FORWARD_ONLY = (
 @app.command()
 def upgrade() -> None:
     """Apply every migration that the database has not seen; a newer one stays as it is."""
-    url = _own_url(load())
-    engine = create(url, application="tallyman migrate")
-    before = schema.revision(engine)
-    schema.upgrade(engine)
-    after = schema.revision(engine)
-    if schema.is_newer(engine):
+    with opened(_own_url(load()), application="tallyman migrate") as engine:
+        before = schema.revision(engine)
+        schema.upgrade(engine)
+        after = schema.revision(engine)
+        is_newer = schema.is_newer(engine)
+    if is_newer:
         say(f"the database is at revision {after}, newer than this code: nothing is to be done")
     else:
         say(f"the database is at revision {after}" + (", as before" if before == after else ""))
@@ -44,8 +44,8 @@ def upgrade() -> None:
 @app.command()
 def current() -> None:
     """Print the database's revision; exits with 1 where it is older than this code needs."""
-    engine = create(_own_url(load()), application="tallyman migrate")
-    here, newest = schema.revision(engine), schema.newest()
+    with opened(_own_url(load()), application="tallyman migrate") as engine:
+        here, newest = schema.revision(engine), schema.newest()
     say(f"{here or 'no revision'}, the newest is {newest}")
     if schema.objection(here):
         raise typer.Exit(ExitCode.REFUSED)
@@ -105,16 +105,16 @@ def set_up_roles(
     if only_print:
         say(f"BEGIN;\n\n{roles.script(prefix)}\nCOMMIT;")
         return
-    engine = create(_own_url(load()), application="tallyman migrate")
-    here = schema.revision(engine)
-    if schema.is_newer(engine):
-        fail(
-            f"the database is at revision {here}, newer than this code: what its tables are for is"
-            " known to that version, so run its `tallyman migrate roles`"
-        )
-    if here and (problem := schema.objection(here)):
-        fail(problem)
-    roles.set_up(engine, prefix=prefix)
+    with opened(_own_url(load()), application="tallyman migrate") as engine:
+        here = schema.revision(engine)
+        if schema.is_newer(engine):
+            fail(
+                f"the database is at revision {here}, newer than this code: run `tallyman migrate"
+                " roles` of the version that knows its tables"
+            )
+        if here and (problem := schema.objection(here)):
+            fail(problem)
+        roles.set_up(engine, prefix=prefix)
     say("\n".join(of.values()))
     if here is None:
         note("there are no tables yet: `tallyman migrate upgrade` makes them, and grants on them")
