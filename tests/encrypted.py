@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
@@ -193,7 +194,10 @@ def valkey(certificates: Certificates, *, folder: Path, users: str) -> Iterator[
     """Run a Redis with these users, in the words of an ACL file."""
     assert REDIS is not None, HOW_TO_GET_THEM
     access = folder / "users.acl"
-    access.write_text(users)
+    # Where a guide says what a password is.
+    hashed = f"#{sha256(PASSWORD.encode()).hexdigest()}"
+    administrator = f"user administrator on {hashed} ~* &* +@all\n"
+    access.write_text(users.replace(">PASSWORD", hashed) + administrator)
     server = EncryptedRedis(port=free_port(preferred=None), certificates=certificates)
     settings = {
         "port": 0,
