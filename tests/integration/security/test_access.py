@@ -1,5 +1,6 @@
 """What each role may do with tables, and that each table was thought of."""
 
+import re
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
@@ -13,6 +14,7 @@ from adapters.postgres import roles as product_roles
 from adapters.postgres import schema
 from adapters.postgres.access import ACCESS, FUNCTIONS, SEQUENCES, Role
 from tests import roles
+from tests.conftest import ROOT
 from tests.roles import Site, connected, engine, migrate
 
 Connection = psycopg.Connection[Any]
@@ -254,3 +256,16 @@ class TestRequire:
     def test_is_content_with_each_for_its_own(self, site: Site, role: Role) -> None:
         with engine(site[role]) as opened:
             product_roles.require(opened, role)
+
+
+class TestGuide:
+    def test_makes_logins(self, site: Site) -> None:
+        guide = (ROOT / "docs/security.md").read_text()
+        [statements] = re.findall(r"^```sql\n(.*?)^```$", guide, flags=re.MULTILINE | re.DOTALL)
+        with site.as_owner() as connection, connection.transaction(force_rollback=True):
+            connection.execute(statements)
+            [[enough]] = connection.execute(
+                "SELECT has_column_privilege('web_shop', 'job', 'payload', 'INSERT')"
+                " AND NOT has_column_privilege('web_shop', 'job', 'payload', 'SELECT')"
+            ).fetchall()
+        assert enough
