@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -70,7 +71,7 @@ class TestARunningSystem:
         flower.wait_for("flower_started")
         told = "".join(asked(servers)) + "".join(shown(flower))
         assert "redis://" in told, "it is the right question: addresses are there, and masked"
-        told += " ".join(" ".join(process.cmdline()) for process in psutil.process_iter())
+        told += listed(programs)
         for command in (("health",), ("health", "--json"), ("queues",), ("migrate", "current")):
             ran = installation.run(*command)
             told += ran.stdout + ran.stderr
@@ -110,6 +111,7 @@ class TestASystemWhoseServersAreAway:
             program.wait_for(words)
         for program in programs:
             program.process.terminate()
+        for program in programs:
             program.ends()
             told += program.printed + program.complaints
         assert found_in(told, secrets) == []
@@ -134,6 +136,18 @@ class TestObjects:
             urlsplit(url).password or "" for url in (servers.database_url, servers.broker_url)
         ]
         assert found_in(told, passwords) == []
+
+
+def listed(programs: list[Running]) -> str:
+    """Return what `ps` shows of programs and of what they have started."""
+    lines = []
+    for program in programs:
+        main = psutil.Process(program.process.pid)
+        for process in (main, *main.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                lines.append("\n".join(process.cmdline()))
+    assert any("relay" in line for line in lines)
+    return "\n".join(lines)
 
 
 def asked(servers: Addresses) -> Iterator[str]:
