@@ -71,7 +71,7 @@ class LedgerBackend(BaseBackend):
         if job.kind == ImportFile.kind and not job.state.is_terminal:
             return {
                 "status": PROGRESS,
-                "result": self.ledger.imports.progress(job.payload["run_id"]),
+                "result": self.ledger.imports.progress(_run_of(job)),
                 "task_id": task_id,
             }
         return dict(
@@ -148,6 +148,11 @@ class _HastyRedis(RedisBackend):
         super().__init__(**options)
         self.connparams["socket_timeout"] = 1.0
         self.connparams["socket_connect_timeout"] = 1.0
+
+
+def _run_of(job: Job) -> str:
+    # Who may not read payloads is told by what the job belongs to.
+    return str(job.payload.get("run_id", job.correlation_id))
 
 
 def _celery_result(job: Job) -> object:

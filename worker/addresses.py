@@ -1,6 +1,6 @@
 """Where the database and the broker are: as set, or the embedded servers that run now."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
@@ -16,11 +16,11 @@ class NotRunning(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
-    """Resolved addresses; they hold passwords."""
+    """Resolved addresses; they hold passwords, and are not told by `repr`."""
 
-    database_url: str
-    broker_url: str
-    mirror_url: str | None
+    database_url: str = field(repr=False)
+    broker_url: str = field(repr=False)
+    mirror_url: str | None = field(repr=False)
     """Redis for the results of stock clients; None where there is none."""
 
 

@@ -17,6 +17,7 @@ from tasks.jobs import register
 from worker import drain, intake, logs
 from worker.addresses import Addresses, resolve
 from worker.bootstrap import WorkerRuntime, build_parking, build_runtime, build_watch
+from worker.encryption import for_celery
 from worker.gathering import GatheringConsumer
 from worker.settings import Settings, load
 
@@ -25,12 +26,15 @@ def build_app(settings: Settings, addresses: Addresses) -> Celery:
     """Build a Celery app with all of Tallyman's tasks."""
     redis_transport.install()
     compression.bound()
+    broker_url, use_ssl = for_celery(addresses.broker_url)
     app = Celery(
         "tallyman",
-        broker=addresses.broker_url,
+        broker=broker_url,
         backend=f"ledger+{addresses.database_url}",
     )
-    app.conf.update(configuration(settings), **transport(settings, addresses.broker_url))
+    app.conf.update(configuration(settings), **transport(settings, broker_url))
+    if use_ssl is not None:
+        app.conf.broker_use_ssl = use_ssl
 
     def consumer(*arguments: Any, **options: Any) -> GatheringConsumer:
         parking = build_parking(app, settings, addresses)

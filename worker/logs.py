@@ -4,14 +4,16 @@ import logging
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from io import StringIO
+from typing import Any, TextIO
 
 import structlog
 from celery import Task, signals
-from structlog.typing import Processor
+from structlog.typing import EventDict, ExcInfo, Processor
 
 from domain.jobs.executor import Executor, Report
 from domain.jobs.model import Submission
+from worker.harmless import harmless, harmless_line
 from worker.settings import Settings
 
 log = structlog.get_logger()
@@ -28,6 +30,7 @@ def set_up(settings: Settings) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _write_out,
     ]
     structlog.configure(
         processors=[
@@ -57,6 +60,21 @@ def set_up(settings: Settings) -> None:
     logging.getLogger(TELLS_PAYLOADS).setLevel(max(logging.INFO, root.level))
 
 
+def _write_out(_: object, __: str, event: EventDict) -> EventDict:
+    """Have what others have sent forge no line and steer no terminal."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            # Celery's own events have lines.
+            event[name] = harmless(value) if name == "event" else harmless_line(value)
+    return event
+
+
+def _write_traceback(to: TextIO, found: ExcInfo) -> None:
+    written = StringIO()
+    structlog.dev.plain_traceback(written, found)
+    to.write(harmless(written.getvalue()))
+
+
 def _renderers(settings: Settings) -> list[Processor]:
     # Tracebacks without the values of variables: those may be of people.
     match settings.log_format:
@@ -64,7 +82,7 @@ def _renderers(settings: Settings) -> list[Processor]:
             return [
                 structlog.dev.ConsoleRenderer(
                     colors=sys.stderr.isatty(),
-                    exception_formatter=structlog.dev.plain_traceback,
+                    exception_formatter=_write_traceback,
                 )
             ]
         case "json":

@@ -14,7 +14,8 @@ from celery.utils.nodenames import host_format
 
 from adapters.broker import CeleryBroker
 from adapters.event_stream import RedisEventStream
-from adapters.postgres import schema
+from adapters.postgres import roles, schema
+from adapters.postgres.access import Role
 from adapters.postgres.dispatches import PostgresDispatches
 from adapters.postgres.engine import create
 from adapters.postgres.outbox_feed import PostgresOutboxFeed
@@ -160,14 +161,16 @@ def run_beat(settings: Settings) -> None:
 
 
 def _require_schema(database_url: str) -> None:
-    """Make sure that the database is not too old; while it is away, that shows later.
+    """Make sure that the database is what this needs; while it is away, that shows later.
 
     Raises:
-        SchemaTooOld: It is.
+        SchemaTooOld: It lacks migrations.
+        LacksPrivileges: It does not let this login do the work.
     """
     engine = create(database_url, application="tallyman")
     try:
         schema.require(engine)
+        roles.require(engine, Role.WORKER)
     except Exception as error:
         if not is_outage(error):
             raise

@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.jobs.queues import MOST_LIMIT
+from worker import encryption
 
 POSTGRES_SCHEMES = ("postgresql+psycopg", "postgresql", "postgres")
 """How addresses of PostgreSQL begin; hosts hand out the short ones."""
@@ -111,7 +112,7 @@ class Settings(BaseSettings):
         scheme, colon, rest = url.get_secret_value().partition("://")
         if not colon:
             raise ValueError("it has the form redis://:password@host:port/0")
-        return SecretStr(f"{VALKEY_SCHEMES.get(scheme, scheme)}://{rest}")
+        return SecretStr(encryption.checked(f"{VALKEY_SCHEMES.get(scheme, scheme)}://{rest}"))
 
     @model_validator(mode="after")
     def _order_the_limits(self) -> Self:

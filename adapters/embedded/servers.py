@@ -1,6 +1,6 @@
 """PostgreSQL and Valkey together: what a run needs where no URL is set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapters.embedded.postgres import PostgresServer
@@ -11,8 +11,8 @@ from adapters.embedded.valkey import ValkeyServer
 class Addresses:
     """Where the two servers listen, passwords included, on loopback alone."""
 
-    database_url: str
-    broker_url: str
+    database_url: str = field(repr=False)
+    broker_url: str = field(repr=False)
 
 
 class EmbeddedServers:

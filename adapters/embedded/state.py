@@ -24,7 +24,7 @@ class ServerState:
     port: int | None = None
     pid: int | None = None
     ready: bool = False
-    passwords: Mapping[str, str] = field(default_factory=dict)
+    passwords: Mapping[str, str] = field(default_factory=dict, repr=False)
     data_home: str | None = None
 
     @classmethod

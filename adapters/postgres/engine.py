@@ -1,5 +1,8 @@
 """The engine: connections with every wait bounded."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import orjson
 from sqlalchemy import Engine, create_engine
 
@@ -8,6 +11,16 @@ from adapters.postgres.bounded import bound
 # Old plans are forgotten with their connection: one made while a table was empty would scan it
 # whole for as long as the session lives.
 RECYCLE_SECONDS = 60
+
+
+@contextmanager
+def opened(url: str, *, application: str) -> Iterator[Engine]:
+    """Give an engine for a moment."""
+    engine = create(url, application=application)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def create(

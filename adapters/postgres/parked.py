@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row
 
+from adapters.postgres.roles import may_read
 from domain.jobs.parking import Form, Misfit, Parked, Reason
 
 LOOK_SECONDS = 5.0
@@ -32,7 +33,9 @@ RETURNING id, copies"""
 _KNOWN = "SELECT count(*) FROM job WHERE id = ANY(%(ids)s)"
 
 _COLUMNS = """id, queue, reason, detail, task, message_id, content_type, form, size, copies,
-    parked_at, last_parked_at, closed_as, closed_at, octet_length(content) AS kept"""
+    parked_at, last_parked_at, closed_as, closed_at, {kept} AS kept"""
+
+_KEPT = "octet_length(content)"
 
 _FITTING = """
 (%(closed)s OR closed_at IS NULL)
@@ -64,7 +67,8 @@ class ParkedView:
     form: Form
     size: int
     kept: int | None
-    """Bytes of its content that are there; None where there was no room, or it is closed."""
+    """Bytes of its content that are there; None where there was no room, or it is closed, or the
+    login may not look."""
     copies: int
     parked_at: datetime
     last_parked_at: datetime
@@ -144,7 +148,7 @@ class ParkedMessages:
     ) -> list[ParkedView]:
         """Return the messages that fit, the newest first; `closed` ones as well where asked."""
         rows = self._read(
-            f"SELECT {_COLUMNS} FROM parked_message WHERE {_FITTING}"
+            f"SELECT {self._columns()} FROM parked_message WHERE {_FITTING}"
             " ORDER BY id DESC LIMIT %(limit)s",
             **_filters(reason, queue, closed=closed),
             limit=limit,
@@ -173,7 +177,9 @@ class ParkedMessages:
     def find(self, message_id: int) -> tuple[ParkedView, bytes | None] | None:
         """Return a message with its content."""
         rows = self._read(
-            f"SELECT {_COLUMNS}, content FROM parked_message WHERE id = %(id)s", id=message_id
+            f"SELECT {self._columns()}, {self._content()} AS content FROM parked_message"
+            " WHERE id = %(id)s",
+            id=message_id,
         )
         return (_view(rows[0]), rows[0].content) if rows else None
 
@@ -182,7 +188,7 @@ class ParkedMessages:
         """Hold a message, so that nobody else sends it, and close it unless an error is raised."""
         with self._engine.begin() as connection:
             row = connection.exec_driver_sql(
-                f"SELECT {_COLUMNS}, content FROM parked_message"
+                f"SELECT {_COLUMNS.format(kept=_KEPT)}, content FROM parked_message"
                 " WHERE id = %(id)s AND closed_at IS NULL FOR UPDATE",
                 {"id": message_id},
             ).one_or_none()
@@ -195,6 +201,18 @@ class ParkedMessages:
         with self._engine.begin() as connection:
             rows = connection.exec_driver_sql(_DROP, {"ids": list(message_ids)})
             return sorted(rows.scalars())
+
+    @property
+    def may_read_contents(self) -> bool:
+        """Tell whether this login may see what messages hold, which may be of persons."""
+        with self._engine.connect() as connection:
+            return may_read(connection, "parked_message", "content")
+
+    def _columns(self) -> str:
+        return _COLUMNS.format(kept=_KEPT if self.may_read_contents else "NULL::integer")
+
+    def _content(self) -> str:
+        return "content" if self.may_read_contents else "NULL::bytea"
 
     def _read(self, statement: str, **parameters: object) -> Sequence[Row[Any]]:
         with self._engine.connect() as connection:

@@ -9,17 +9,24 @@ from sqlalchemy import Engine, Row
 
 from adapters.postgres.job_filter import OF_CORRELATION, JobFilter
 from adapters.postgres.ledger import job_fields
+from adapters.postgres.roles import may_read
 from domain.jobs.model import Failure, Job, JobState
 
 _JOB = """
-SELECT id, kind, door, payload, payload_hash, state, attempts, max_attempts, dispatches,
+SELECT id, kind, door, {told}, state, attempts, max_attempts, dispatches,
        run_after, result, error, correlation_id, queue, priority, created_at, finished_at
 FROM job"""
+
+_TOLD = "payload, payload_hash"
+_NOT_TOLD = "'{}'::jsonb AS payload, ''::bytea AS payload_hash"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView(Job):
-    """A job with all that is known of its life."""
+    """A job with all that is known of its life.
+
+    Its payload is empty, and so is the hash of it, where the login may not read payloads.
+    """
 
     queue: str
     priority: int
@@ -63,9 +70,10 @@ class JobQueries:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._may_read_payloads: bool | None = None
 
     def find(self, job_id: str) -> JobView | None:
-        rows = self._read(f"{_JOB} WHERE id = %(id)s", id=job_id)
+        rows = self._read(f"{self._job()} WHERE id = %(id)s", id=job_id)
         return _job_view(rows[0]) if rows else None
 
     def failures(self, job_id: str) -> list[AttemptView]:
@@ -108,7 +116,8 @@ class JobQueries:
             older_than=older_than,
         )
         rows = self._read(
-            f"{_JOB} WHERE {which.condition()} ORDER BY created_at DESC, id DESC LIMIT %(limit)s",
+            f"{self._job()} WHERE {which.condition()}"
+            " ORDER BY created_at DESC, id DESC LIMIT %(limit)s",
             **which.parameters(),
             limit=limit,
         )
@@ -161,6 +170,17 @@ class JobQueries:
             ids=list(job_ids),
         )
         return {row.id: JobState(row.state) for row in rows}
+
+    @property
+    def may_read_payloads(self) -> bool:
+        """Tell whether this login may see what jobs were told, which may be of persons."""
+        if self._may_read_payloads is None:
+            with self._engine.connect() as connection:
+                self._may_read_payloads = may_read(connection, "job", "payload")
+        return self._may_read_payloads
+
+    def _job(self) -> str:
+        return _JOB.format(told=_TOLD if self.may_read_payloads else _NOT_TOLD)
 
     def _read(self, statement: str, **parameters: Any) -> Sequence[Row[Any]]:
         with self._engine.connect() as connection:

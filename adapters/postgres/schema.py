@@ -14,6 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, make_url
 
+from adapters.postgres import roles
 from adapters.postgres.bounded import BoundedConnection
 from adapters.postgres.engine import create
 from adapters.postgres.tables import metadata
@@ -27,7 +28,11 @@ class SchemaTooOld(Exception):
 
 
 def upgrade(engine: Engine) -> None:
-    """Apply every migration that the database has not seen; leave a newer one as it is."""
+    """Apply every migration that the database has not seen; leave a newer one as it is.
+
+    What is made belongs to the migrator, and every role is granted what it may, where the database
+    has roles.
+    """
     if is_newer(engine):
         return
     with engine.connect() as connection:
@@ -37,8 +42,10 @@ def upgrade(engine: Engine) -> None:
             if isinstance(driver := connection.connection.driver_connection, BoundedConnection):
                 driver.patience = None
             connection.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK})")
+            roles.become_migrator(connection)
             connection.commit()
             command.upgrade(_config(connection), "head")
+            roles.grant_again(connection)
             connection.commit()
         finally:
             # Closed, not given back: the lock and the settings end with the session.

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Engine, Row
 
+from adapters.postgres.roles import may_read
 from domain.errors import DomainError
 from domain.users.email import EmailAddress
 from domain.users.identity import Username
@@ -14,7 +15,7 @@ from domain.users.status import UserStatus
 
 _USER = """
 SELECT id, external_id, username, email, email_key, email_verified, name, status, version,
-       password_hash IS NOT NULL AS has_password, created_at, updated_at
+       {has_password} AS has_password, created_at, updated_at
 FROM user_account"""
 
 
@@ -30,7 +31,8 @@ class UserView:
     email_verified: bool
     name: str | None = field(repr=False)
     external_id: str | None = field(repr=False)
-    has_password: bool
+    has_password: bool | None
+    """None where the login may not look, not even for whether there is one."""
     version: int
     created_at: datetime
     updated_at: datetime
@@ -45,7 +47,7 @@ class UserQueries:
     def find(self, known_by: str) -> UserView | None:
         """Return the user with this id, else with this email, else with this username."""
         rows = self._read(
-            f"{_USER} WHERE id = %(id)s OR email_key = %(email)s OR username_key = %(username)s"
+            "WHERE id = %(id)s OR email_key = %(email)s OR username_key = %(username)s"
             " ORDER BY id = %(id)s DESC, email_key IS NOT DISTINCT FROM %(email)s DESC LIMIT 1",
             id=known_by,
             email=_email_key(known_by),
@@ -56,16 +58,20 @@ class UserQueries:
     def newest(self, *, status: UserStatus | None = None, limit: int = 50) -> list[UserView]:
         """Return users, the newest first."""
         rows = self._read(
-            f"{_USER} WHERE %(status)s::text IS NULL OR status = %(status)s"
+            "WHERE %(status)s::text IS NULL OR status = %(status)s"
             " ORDER BY created_at DESC, id DESC LIMIT %(limit)s",
             status=status,
             limit=limit,
         )
         return [_user(row) for row in rows]
 
-    def _read(self, statement: str, **parameters: Any) -> Sequence[Row[Any]]:
+    def _read(self, which: str, **parameters: Any) -> Sequence[Row[Any]]:
         with self._engine.connect() as connection:
-            return connection.exec_driver_sql(statement, parameters).all()
+            is_shown = may_read(connection, "user_account", "password_hash")
+            users = _USER.format(
+                has_password="password_hash IS NOT NULL" if is_shown else "NULL::boolean"
+            )
+            return connection.exec_driver_sql(f"{users} {which}", parameters).all()
 
 
 def _email_key(text: str) -> str | None:

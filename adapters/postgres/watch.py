@@ -9,12 +9,14 @@ from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 from sqlalchemy import make_url
 
-from adapters.postgres import schema
+from adapters.postgres import roles, schema
+from adapters.postgres.access import Role
 
 ANSWER_SECONDS = 2
 """Who needs longer for an answer is away."""
 _IS_READ_ONLY = b"SHOW transaction_read_only"
 _REVISION = b"SELECT max(version_num) FROM alembic_version"
+_LACKS = roles.lacking(Role.WORKER).encode()
 _UNDEFINED_TABLE = b"42P01"
 
 
@@ -46,13 +48,18 @@ class ServerWatch:
                 return "PostgreSQL takes no writes: it is read-only"
             if not self._has_schema:
                 # A database never gets older: once is enough.
-                problem = schema.objection(_ask(self._connection.pgconn, _REVISION))
-                self._has_schema = problem is None
-                return problem
+                return self._objection_to_schema(self._connection.pgconn)
         except (psycopg.Error, OSError) as error:
             self.close()
             return f"PostgreSQL is away: {str(error).partition(chr(10))[0]}"
         return None
+
+    def _objection_to_schema(self, connection: PGconn) -> str | None:
+        # Before the revision, which such a login may not be allowed to read.
+        problem = roles.objection(_ask(connection, _LACKS), Role.WORKER)
+        problem = problem or schema.objection(_ask(connection, _REVISION))
+        self._has_schema = problem is None
+        return problem
 
     def close(self) -> None:
         """Close the connection; the next question opens another."""

@@ -76,6 +76,12 @@ class Submission:
                 f"a job id is 1 to {JOB_ID_LENGTH} printable characters,"
                 f" got {self.job_id[: JOB_ID_LENGTH + 1]!r}"
             )
+        of = self.correlation_id
+        if of is not None and not (1 <= len(of) <= JOB_ID_LENGTH and of.isprintable()):
+            raise InvalidPayload(
+                f"a correlation id is 1 to {JOB_ID_LENGTH} printable characters,"
+                f" got {of[: JOB_ID_LENGTH + 1]!r}"
+            )
         if not 0 <= self.priority <= MOST_PRIORITY:
             raise InvalidPayload(f"priority must be 0 to {MOST_PRIORITY}, got {self.priority}")
         object.__setattr__(self, "text", _storable(self.payload))

@@ -242,7 +242,9 @@ def show_job(
             f"\nattempt {failure.attempt} failed at {failure.failed_at:%Y-%m-%d %H:%M:%S}"
             f" on {failure.worker}: {_told(failure.error, whole=whole)}"
         )
-    if not reveal and _is_personal(job):
+    if not job.payload_hash:
+        note("this login may not read payloads")
+    elif not reveal and _is_personal(job):
         note("the payload is of a person: --reveal shows it")
 
 

@@ -139,14 +139,15 @@ def main() -> None:
 def _explain(error: Exception) -> int:
     # Imported by what failed: a command that does not fail need not wait for it.
     from worker.command.explanations import explain  # noqa: PLC0415
+    from worker.harmless import harmless, harmless_line  # noqa: PLC0415
 
     message, code = explain(error) or (
         f"unexpected {type(error).__name__}: {error}; set TALLYMAN_LOG_LEVEL=DEBUG to see where",
         ExitCode.REFUSED,
     )
     if os.environ.get("TALLYMAN_LOG_LEVEL") == "DEBUG":
-        traceback.print_exception(error)
-    print(f"error: {message}", file=sys.stderr)
+        print(harmless("".join(traceback.format_exception(error))), file=sys.stderr)
+    print(f"error: {harmless_line(message)}", file=sys.stderr)
     return code
 
 

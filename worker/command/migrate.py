@@ -10,8 +10,9 @@ import typer
 
 from adapters.embedded.postgres import PostgresServer
 from adapters.embedded.servers import EmbeddedServers
-from adapters.postgres import schema
-from adapters.postgres.engine import create
+from adapters.postgres import roles, schema
+from adapters.postgres.access import Role
+from adapters.postgres.engine import opened
 from worker.command.exit_codes import ExitCode
 from worker.command.output import fail, note, say
 from worker.settings import Settings, load
@@ -29,12 +30,12 @@ FORWARD_ONLY = (
 @app.command()
 def upgrade() -> None:
     """Apply every migration that the database has not seen; a newer one stays as it is."""
-    url = _own_url(load())
-    engine = create(url, application="tallyman migrate")
-    before = schema.revision(engine)
-    schema.upgrade(engine)
-    after = schema.revision(engine)
-    if schema.is_newer(engine):
+    with opened(_own_url(load()), application="tallyman migrate") as engine:
+        before = schema.revision(engine)
+        schema.upgrade(engine)
+        after = schema.revision(engine)
+        is_newer = schema.is_newer(engine)
+    if is_newer:
         say(f"the database is at revision {after}, newer than this code: nothing is to be done")
     else:
         say(f"the database is at revision {after}" + (", as before" if before == after else ""))
@@ -43,8 +44,8 @@ def upgrade() -> None:
 @app.command()
 def current() -> None:
     """Print the database's revision; exits with 1 where it is older than this code needs."""
-    engine = create(_own_url(load()), application="tallyman migrate")
-    here, newest = schema.revision(engine), schema.newest()
+    with opened(_own_url(load()), application="tallyman migrate") as engine:
+        here, newest = schema.revision(engine), schema.newest()
     say(f"{here or 'no revision'}, the newest is {newest}")
     if schema.objection(here):
         raise typer.Exit(ExitCode.REFUSED)
@@ -80,6 +81,44 @@ def revision(
             note("nothing differs: the revision is empty")
         file = schema.revise(engine, message)
     say(f"wrote {file}: read it, then run `make check`")
+
+
+@app.command("roles")
+def set_up_roles(
+    *,
+    only_print: Annotated[
+        bool,
+        typer.Option("--print", help="Print the SQL, for psql; connect to nothing."),
+    ] = False,
+    prefix: Annotated[
+        str, typer.Option(help="How the roles' names begin: they belong to the whole server.")
+    ] = roles.PREFIX,
+) -> None:
+    """Make PostgreSQL roles that may do no more than they must, for logins to be granted.
+
+    PREFIX_migrator owns the schema and migrates; PREFIX_worker is for workers, relays and beats;
+    PREFIX_producer for who hands in jobs; PREFIX_operator for who steers them; PREFIX_reader for
+    dashboards and Flower. Run it as a superuser, or as the database's owner with CREATEROLE; again
+    does no harm.
+    """
+    of = roles.names(prefix)
+    if only_print:
+        say(f"BEGIN;\n\n{roles.script(prefix)}\nCOMMIT;")
+        return
+    with opened(_own_url(load()), application="tallyman migrate") as engine:
+        here = schema.revision(engine)
+        if schema.is_newer(engine):
+            fail(
+                f"the database is at revision {here}, newer than this code: run `tallyman migrate"
+                " roles` of the version that knows its tables"
+            )
+        if here and (problem := schema.objection(here)):
+            fail(problem)
+        roles.set_up(engine, prefix=prefix)
+    say("\n".join(of.values()))
+    if here is None:
+        note("there are no tables yet: `tallyman migrate upgrade` makes them, and grants on them")
+    note(f"grant them to logins, such as: GRANT {of[Role.PRODUCER]} TO web_shop")
 
 
 @app.command()

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.command.exit_codes import ExitCode
+from worker.harmless import harmless, harmless_json, harmless_line
 
 WIDE = 1_000
 """Columns where there is no terminal: a line that a program reads is never folded."""
@@ -32,7 +33,9 @@ def console(*, stderr: bool = False) -> Console:
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows to stdout; numbers stand right, None is a hyphen, and nothing is markup."""
     cells = [list(row) for row in rows]
-    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=Text(harmless_line(title)), title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
     for place, column in enumerate(columns):
         numbers = [isinstance(row[place], int) for row in cells if row[place] is not None]
         table.add_column(
@@ -53,17 +56,18 @@ def show_fields(fields: Mapping[str, object]) -> None:
 
 def show_json(value: object) -> None:
     """Print a value to stdout as JSON; dataclasses, enums, dates and UUIDs included."""
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
+    told = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
+    typer.echo(harmless_json(told.decode()))
 
 
 def say(message: str) -> None:
-    """Print a line of data to stdout, as it is."""
-    typer.echo(message)
+    """Print a line of data to stdout."""
+    typer.echo(harmless(message))
 
 
 def note(message: str) -> None:
     """Print a line for people to stderr."""
-    typer.echo(message, err=True)
+    typer.echo(harmless(message), err=True)
 
 
 def fail(message: str, code: ExitCode = ExitCode.REFUSED) -> NoReturn:
@@ -83,5 +87,5 @@ def _shown(cell: object) -> str:
         case datetime():
             text = f"{cell:%Y-%m-%d %H:%M:%S}"
         case _:
-            text = str(cell)
+            text = harmless(str(cell))
     return text
