@@ -1,7 +1,7 @@
 """The task behind every job kind: take a message, have it executed, say how it went."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from time import sleep
@@ -87,6 +87,8 @@ class JobRequest(Request):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._kwargsrepr = self._request_dict["kwargsrepr"] = self._shown()
+        if not self.args:
+            self._argsrepr = self._request_dict["argsrepr"] = self.task.summary(self.kwargs)
 
     def _shown(self) -> str:
         known = {field: self.kwargs[field] for field in self.task.fields if field in self.kwargs}
@@ -125,6 +127,8 @@ class JobTask(Task):
     is_personal: bool
     fields: Sequence[str]
     """Names of what a payload may hold."""
+    summary: Callable[[Mapping[str, Any]], str]
+    """Says what a job is about."""
     runtime: Callable[[], Runtime]
 
     def __call__(self, /, *job_ids: Sequence[str], **payload: Any) -> dict[str, Any]:
@@ -261,6 +265,7 @@ def register(app: Celery, kinds: Iterable[JobKind], runtime: Callable[[], Runtim
                 "name": kind.name,
                 "is_personal": kind.personal,
                 "fields": tuple(field.name for field in fields(kind.command)),
+                "summary": staticmethod(kind.summary),
                 "runtime": staticmethod(runtime),
                 "__doc__": kind.command.__doc__,
                 "__module__": __name__,
