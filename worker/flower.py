@@ -1,21 +1,68 @@
 """Flower: Celery's dashboard, with our app and our settings."""
 
 import logging
+import re
 import signal
 from ipaddress import ip_address
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
 
 from celery import Celery
 from flower.app import Flower
 from flower.options import options
 from flower.urls import settings as pages
-from tornado.ioloop import IOLoop
+from flower.utils import prepend_url
+from flower.views.monitor import Metrics
+from tornado.ioloop import IOLoop, PeriodicCallback
+from tornado.web import authenticated
 
 from worker.settings import Settings, SettingsError
 
 FORGET_SECONDS = 600
 """Workers that have been gone for this long are no longer listed."""
+SAVE_SECONDS = 60
+"""How often what it has seen is saved; for 10,000 messages it stops for 0.2 seconds then."""
+LOOK_SECONDS = 2
+"""How often it looks for workers that it has not asked what they are."""
+COLUMNS = "received,state,name,args,uuid,result,exception,runtime,worker"
+"""Columns of its list of tasks."""
+QUOTES_PAYLOADS = "flower.api.tasks"
+"""Logger that at DEBUG quotes what was sent, which may be of people."""
 
 log = logging.getLogger("tallyman.flower")
+
+
+class GuardedMetrics(Metrics):
+    """Flower's metrics, which name workers and job kinds, for those who have the password."""
+
+    @authenticated
+    async def get(self) -> None:
+        await super().get()
+
+
+class Dashboard(Flower):
+    """Flower that comes to know workers which start after it."""
+
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
+        self.add_handlers(r".*", [(re.escape(place("/metrics")), GuardedMetrics)])
+        self._looking = PeriodicCallback(self._look_for_workers, LOOK_SECONDS * 1_000)
+
+    def start(self) -> None:
+        self._looking.start()
+        super().start()
+
+    def stop(self) -> None:
+        self._looking.stop()
+        super().stop()
+
+    def _look_for_workers(self) -> None:
+        seen = self.events.state.workers
+        for gone in [name for name in self.workers if name in seen and not seen[name].alive]:
+            del self.workers[gone]
+        if any(worker.alive and name not in self.workers for name, worker in seen.items()):
+            self.update_workers()
 
 
 def check(settings: Settings) -> None:
@@ -32,10 +79,33 @@ def check(settings: Settings) -> None:
                 " Flower controls workers: set TALLYMAN_FLOWER_BASIC_AUTH=name:password as well,"
                 " or listen on 127.0.0.1"
             )
+        if settings.flower_behind_proxy:
+            raise SettingsError(
+                "TALLYMAN_FLOWER_BEHIND_PROXY: whoever reaches the proxy reaches Flower: set"
+                " TALLYMAN_FLOWER_BASIC_AUTH=name:password as well"
+            )
         return
-    name, colon, password = credentials.get_secret_value().partition(":")
+    text = credentials.get_secret_value()
+    name, colon, password = text.partition(":")
     if not (name and colon and password):
         raise SettingsError("TALLYMAN_FLOWER_BASIC_AUTH: it has the form name:password")
+    if not (text.isascii() and text.isprintable()):
+        raise SettingsError(
+            "TALLYMAN_FLOWER_BASIC_AUTH: it has characters that browsers and curl send in different"
+            " ways: keep to printable ASCII"
+        )
+
+
+def url(settings: Settings, *, port: int) -> str:
+    """Return where Flower is, as a browser on this machine would ask for it."""
+    host = f"[{settings.flower_address}]" if ":" in settings.flower_address else None
+    prefix = settings.flower_url_prefix
+    return f"http://{host or settings.flower_address}:{port}{prefix and f'/{prefix}'}"
+
+
+def place(path: str) -> str:
+    """Return a path of Flower's with the prefix before it."""
+    return prepend_url(path, options.url_prefix) if options.url_prefix else path
 
 
 def serve(app: Celery, settings: Settings) -> None:
@@ -45,18 +115,17 @@ def serve(app: Celery, settings: Settings) -> None:
         SettingsError: See `check`; or the port is taken.
     """
     check(settings)
-    options.address = settings.flower_address
-    options.port = settings.flower_port
-    options.purge_offline_workers = FORGET_SECONDS
-    if settings.flower_basic_auth is None:
-        # Whoever has an account on this machine may look, and no more.
-        options.read_only = True
-    else:
-        options.basic_auth = [settings.flower_basic_auth.get_secret_value()]
-    logging.getLogger("tornado.access").setLevel(logging.WARNING)
-    # It complains of each question that no worker answers, such as before the first is up.
-    logging.getLogger("flower.inspector").setLevel(logging.ERROR)
-    flower = Flower(capp=app, options=options, **pages)
+    _configure(settings)
+    _quieten()
+    flower = Dashboard(
+        capp=app,
+        options=options,
+        **{
+            **pages,
+            "login_url": place(pages["login_url"]),
+            "static_url_prefix": place(pages["static_url_prefix"]),
+        },
+    )
     try:
         port = flower.start_http_server()
     except OSError as error:
@@ -64,11 +133,56 @@ def serve(app: Celery, settings: Settings) -> None:
             f"TALLYMAN_FLOWER_PORT: cannot listen on {settings.flower_address} port"
             f" {settings.flower_port} ({error.strerror}): choose another port, or 0 for a free one"
         ) from error
-    log.info("flower_started at http://%s:%s", settings.flower_address, port)
+    log.info("flower_started at %s", url(settings, port=port))
     loop = IOLoop.current()
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: loop.add_callback_from_signal(flower.stop))
     flower.start()
+
+
+def _configure(settings: Settings) -> None:
+    options.address = settings.flower_address
+    options.port = settings.flower_port
+    options.url_prefix = settings.flower_url_prefix
+    options.xheaders = settings.flower_behind_proxy
+    options.purge_offline_workers = FORGET_SECONDS
+    options.max_tasks = settings.flower_most_messages
+    options.tasks_columns = COLUMNS
+    options.read_only = settings.flower_read_only
+    if settings.flower_basic_auth is None:
+        # Whoever has an account on this machine may look, and no more.
+        options.read_only = True
+    else:
+        options.basic_auth = [settings.flower_basic_auth.get_secret_value()]
+    memory = _memory(settings.data_folder)
+    if memory is not None:
+        options.persistent = True
+        options.db = str(memory)
+        options.state_save_interval = SAVE_SECONDS * 1_000
+
+
+def _memory(data_folder: Path) -> Path | None:
+    """Return the file in which it keeps what it has seen; None where it can keep none."""
+    folder = data_folder / "flower"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return folder / "seen"
+    except OSError as error:
+        log.warning(
+            "flower_forgets: what it has seen is gone with its process, for it cannot write to"
+            " %s (%s)",
+            folder,
+            error.strerror,
+        )
+        return None
+
+
+def _quieten() -> None:
+    logging.getLogger("tornado.access").setLevel(logging.WARNING)
+    # It complains of each question that no worker answers, such as before the first is up.
+    logging.getLogger("flower.inspector").setLevel(logging.ERROR)
+    logging.getLogger(QUOTES_PAYLOADS).setLevel(max(logging.INFO, logging.getLogger().level))
 
 
 def _is_loopback(address: str) -> bool:
