@@ -14,6 +14,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.dispatch import Signal
 from celery.utils.saferepr import saferepr
 from celery.worker.request import Request
+from celery.worker.state import task_ready
 
 from domain.errors import DomainError, Interrupted, InvalidPayload, Unavailable
 from domain.jobs.errors import Expired
@@ -32,6 +33,8 @@ ledger_away = Signal(name="ledger_away")
 
 PAUSE_SECONDS = 1.0
 """How long to wait before a message goes back that is the only trace of its job."""
+TERMINATED = "its process was terminated; it runs again"
+NOT_DUE = "it is not due yet"
 REPR_LENGTH = 1_024
 """Characters of a value that are shown in Flower and in Celery's events."""
 
@@ -84,6 +87,8 @@ class LedgerAway(Reject):
 class JobRequest(Request):
     """A message on its way to a job's task."""
 
+    _already_revoked: bool
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._kwargsrepr = self._request_dict["kwargsrepr"] = self._shown()
@@ -100,13 +105,33 @@ class JobRequest(Request):
         more = [HIDDEN] if len(known) < len(self.kwargs) else []
         return "{" + ", ".join(told + more) + "}"
 
+    def revoked(self) -> bool:
+        """Run it all the same: its job is due in the ledger, where alone jobs are withdrawn."""
+        return False
+
+    def _announce_revoked(self, *_: Any) -> None:
+        # Its process was terminated. The message goes back, where Celery would drop it.
+        if not self._already_revoked:
+            self._already_revoked = True
+            task_ready(self)
+            self.reject(requeue=True)
+            self.send_event("task-retried", exception=TERMINATED, traceback=None)
+
     def on_failure(self, exc_info: ExceptionInfo, *arguments: Any, **options: Any) -> None:
         super().on_failure(exc_info, *arguments, **options)
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
-        if isinstance(error, LedgerAway):
-            ledger_away.send(sender=self.task)
+        match error:
+            case LedgerAway():
+                ledger_away.send(sender=self.task)
+            # Celery tells nobody of these, and Flower would show them as running.
+            case Ignore(args=(JobState.CANCELLED,)):
+                self.send_event("task-revoked", terminated=False, signum=None, expired=False)
+            case Ignore(args=(JobState.QUEUED,)):
+                self.send_event("task-retried", exception=NOT_DUE, traceback=None)
+            case _:
+                pass
 
 
 class JobTask(Task):

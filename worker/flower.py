@@ -1,7 +1,6 @@
 """Flower: Celery's dashboard, with our app and our settings."""
 
 import logging
-import re
 import signal
 from ipaddress import ip_address
 from pathlib import Path
@@ -9,60 +8,24 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from celery import Celery
-from flower.app import Flower
 from flower.options import options
 from flower.urls import settings as pages
 from flower.utils import prepend_url
-from flower.views.monitor import Metrics
-from tornado.ioloop import IOLoop, PeriodicCallback
-from tornado.web import authenticated
+from tornado.ioloop import IOLoop
 
+from worker.dashboard import Cancel, Dashboard, told_once
 from worker.settings import Settings, SettingsError
 
 FORGET_SECONDS = 600
 """Workers that have been gone for this long are no longer listed."""
 SAVE_SECONDS = 60
 """How often what it has seen is saved; for 10,000 messages it stops for 0.2 seconds then."""
-LOOK_SECONDS = 2
-"""How often it looks for workers that it has not asked what they are."""
-COLUMNS = "received,state,name,args,uuid,result,exception,runtime,worker"
+COLUMNS = "received,state,name,args,uuid,worker,runtime,result"
 """Columns of its list of tasks."""
 QUOTES_PAYLOADS = "flower.api.tasks"
 """Logger that at DEBUG quotes what was sent, which may be of people."""
 
 log = logging.getLogger("tallyman.flower")
-
-
-class GuardedMetrics(Metrics):
-    """Flower's metrics, which name workers and job kinds, for those who have the password."""
-
-    @authenticated
-    async def get(self) -> None:
-        await super().get()
-
-
-class Dashboard(Flower):
-    """Flower that comes to know workers which start after it."""
-
-    def __init__(self, **parts: Any) -> None:
-        super().__init__(**parts)
-        self.add_handlers(r".*", [(re.escape(place("/metrics")), GuardedMetrics)])
-        self._looking = PeriodicCallback(self._look_for_workers, LOOK_SECONDS * 1_000)
-
-    def start(self) -> None:
-        self._looking.start()
-        super().start()
-
-    def stop(self) -> None:
-        self._looking.stop()
-        super().stop()
-
-    def _look_for_workers(self) -> None:
-        seen = self.events.state.workers
-        for gone in [name for name in self.workers if name in seen and not seen[name].alive]:
-            del self.workers[gone]
-        if any(worker.alive and name not in self.workers for name, worker in seen.items()):
-            self.update_workers()
 
 
 def check(settings: Settings) -> None:
@@ -103,13 +66,8 @@ def url(settings: Settings, *, port: int) -> str:
     return f"http://{host or settings.flower_address}:{port}{prefix and f'/{prefix}'}"
 
 
-def place(path: str) -> str:
-    """Return a path of Flower's with the prefix before it."""
-    return prepend_url(path, options.url_prefix) if options.url_prefix else path
-
-
-def serve(app: Celery, settings: Settings) -> None:
-    """Serve Flower until SIGTERM or SIGINT.
+def serve(app: Celery, settings: Settings, *, cancel: Cancel) -> None:
+    """Serve Flower until SIGTERM or SIGINT; its button to revoke a job calls `cancel`.
 
     Raises:
         SettingsError: See `check`; or the port is taken.
@@ -117,15 +75,7 @@ def serve(app: Celery, settings: Settings) -> None:
     check(settings)
     _configure(settings)
     _quieten()
-    flower = Dashboard(
-        capp=app,
-        options=options,
-        **{
-            **pages,
-            "login_url": place(pages["login_url"]),
-            "static_url_prefix": place(pages["static_url_prefix"]),
-        },
-    )
+    flower = Dashboard(cancel=cancel, capp=app, options=options, **_pages())
     try:
         port = flower.start_http_server()
     except OSError as error:
@@ -148,6 +98,7 @@ def _configure(settings: Settings) -> None:
     options.purge_offline_workers = FORGET_SECONDS
     options.max_tasks = settings.flower_most_messages
     options.tasks_columns = COLUMNS
+    options.format_task = told_once
     options.read_only = settings.flower_read_only
     if settings.flower_basic_auth is None:
         # Whoever has an account on this machine may look, and no more.
@@ -159,6 +110,12 @@ def _configure(settings: Settings) -> None:
         options.persistent = True
         options.db = str(memory)
         options.state_save_interval = SAVE_SECONDS * 1_000
+
+
+def _pages() -> dict[str, Any]:
+    prefix = options.url_prefix
+    places = ("login_url", "static_url_prefix")
+    return {**pages, **{name: prepend_url(pages[name], prefix) for name in places if prefix}}
 
 
 def _memory(data_folder: Path) -> Path | None:
