@@ -174,7 +174,7 @@ def flower_process(folder: Path, environment: Mapping[str, str]) -> Iterator[Pro
 @pytest.fixture
 def flower(flower_process: ProcessContainer, pipeline: Pipeline) -> FlowerSite:
     """Give Flower, once it hears of jobs."""
-    site = FlowerSite(process=flower_process)
+    site = FlowerSite(logs=flower_process.logs)
     # What happened before it listened is not told again: send orders until it shows one.
     sent: list[str] = []
 

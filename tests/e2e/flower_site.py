@@ -5,12 +5,12 @@ import json
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from tests.e2e.processes import ProcessContainer, eventually
+from tests.e2e.processes import eventually
 
 NAME = "tally"
 PASSWORD = "blossom-7Q"
@@ -33,12 +33,13 @@ class Answer:
 class FlowerSite:
     """A Flower process, and what it answers."""
 
-    process: ProcessContainer
+    logs: Callable[[], str]
+    """Reads what the process has logged."""
 
     @property
     def url(self) -> str:
-        found = re.search(r"flower_started at (\S+)", self.process.logs())
-        assert found, self.process.logs()
+        found = re.search(r"flower_started at (\S+)", self.logs())
+        assert found, self.logs()
         return found[1]
 
     def get(self, path: str, *, password: str | None = PASSWORD) -> Answer:

@@ -97,7 +97,7 @@ class TestFlower:
             assert answer.text, path
             assert not [secret for secret in secrets if secret in answer.text], path
         assert "result_backend" in flower.get(f"/worker/{worker}").text
-        assert not [secret for secret in secrets if secret in flower.process.logs()]
+        assert not [secret for secret in secrets if secret in flower.logs()]
 
 
 class TestItsButtons:

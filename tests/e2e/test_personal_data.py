@@ -253,9 +253,9 @@ class TestWhatIsOfPeople:
         beat: ProcessContainer,
         flower: FlowerSite,
     ) -> None:
-        for container in (relay, beat, flower.process):
-            assert container.logs()
-            assert leaks(container.logs()) == {}
+        for process in (relay, beat, flower):
+            assert process.logs()
+            assert leaks(process.logs()) == {}
 
     def test_is_not_in_the_log_of_postgresql(
         self, jobs: list[str], postgres_log: Callable[[], str]
@@ -286,8 +286,8 @@ class TestWhatIsOfPeople:
             assert taken.status == 200, taken
             pipeline.until(taken.data["task-id"], JobState.SUCCEEDED)
         flower.post(f"/api/task/async-apply/{KIND}", {"kwargs": person(), "args": MARKS["name"]})
-        assert "[debug" in flower.process.logs()
-        assert leaks(flower.process.logs()) == {}
+        assert "[debug" in flower.logs()
+        assert leaks(flower.logs()) == {}
 
     def test_is_not_in_redis_once_the_jobs_are_done(self, jobs: list[str], broker_url: str) -> None:
         with redis.Redis.from_url(broker_url) as broker:
