@@ -3,6 +3,7 @@
 import re
 from base64 import b64decode
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 from celery.events.state import Task
@@ -10,9 +11,9 @@ from flower.api.control import TaskRevoke
 from flower.app import Flower
 from flower.utils import prepend_url
 from flower.views.monitor import Metrics
-from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
+from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerRequest
 from tornado.ioloop import PeriodicCallback
-from tornado.web import HTTPError, authenticated
+from tornado.web import HTTPError, OutputTransform, authenticated
 
 from domain.errors import DomainError, Unavailable
 
@@ -36,6 +37,8 @@ class Dashboard(Flower):
         ]
         # These come before Flower's own.
         self.add_handlers(r".*", handlers)
+        if self.options.basic_auth:
+            self.add_transform(Challenge)
         self._looking = PeriodicCallback(self._look_for_workers, LOOK_SECONDS * 1_000)
 
     def place(self, path: str) -> str:
@@ -46,7 +49,8 @@ class Dashboard(Flower):
         # Flower compares passwords in a way that fails for such as no setting can have.
         if not _is_ascii(request.headers.get("Authorization", "")):
             del request.headers["Authorization"]
-        return super().find_handler(request, **options)
+        found: HTTPMessageDelegate = super().find_handler(request, **options)
+        return found
 
     def start(self) -> None:
         self._looking.start()
@@ -62,6 +66,24 @@ class Dashboard(Flower):
             del self.workers[gone]
         if any(worker.alive and name not in self.workers for name, worker in seen.items()):
             self.update_workers()
+
+
+class Challenge(OutputTransform):
+    """Asks for the password wherever it is missing, which Flower leaves out below `/api`.
+
+    A browser that was shown the page of a job first has not sent the password there yet.
+    """
+
+    def transform_first_chunk(
+        self,
+        status_code: int,
+        headers: HTTPHeaders,
+        chunk: bytes,
+        finishing: bool,  # noqa: ARG002, FBT001  Tornado's signature
+    ) -> tuple[int, HTTPHeaders, bytes]:
+        if status_code == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = 'Basic realm="flower"'
+        return status_code, headers, chunk
 
 
 def _is_ascii(authorization: str) -> bool:
@@ -103,7 +125,7 @@ class RevokeInTheLedger(TaskRevoke):
             connection_errors=(Unavailable,),
         )
         if objection is not None:
-            raise HTTPError(409, objection.message)
+            raise HTTPError(HTTPStatus.CONFLICT, objection.message)
         self.write({"message": f"Cancelled '{taskid}'"})
 
 
