@@ -10,15 +10,19 @@ from celery.events.state import Task
 from flower.api.control import TaskRevoke
 from flower.app import Flower
 from flower.utils import prepend_url
+from flower.utils.blocking import BlockingOperationRunner
 from flower.views.monitor import Metrics
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerRequest
 from tornado.ioloop import PeriodicCallback
 from tornado.web import HTTPError, OutputTransform, authenticated
 
 from domain.errors import DomainError, Unavailable
+from worker import http_door
 
 LOOK_SECONDS = 2
 """How often it looks for workers that it has not asked what they are."""
+MOST_WAITING = 32
+"""Requests at once that may wait for the broker, PostgreSQL or a job; more stand in line."""
 SUCCESS = "SUCCESS"
 
 Cancel = Callable[[str], DomainError | None]
@@ -28,12 +32,17 @@ Cancel = Callable[[str], DomainError | None]
 class Dashboard(Flower):
     """Flower that withdraws jobs in the ledger, and knows workers which start after it."""
 
+    max_workers = 2 * MOST_WAITING
+
     def __init__(self, *, cancel: Cancel, **parts: Any) -> None:
         super().__init__(**parts)
+        # Flower lets five wait at once, with all others behind them.
+        self.blocking_runner = BlockingOperationRunner(self.executor, max_concurrency=MOST_WAITING)
         self.cancel = cancel
         handlers = [
             (self.place("/metrics"), GuardedMetrics),
             (self.place("/api/task/revoke/") + "(.+)", RevokeInTheLedger),
+            *((self.place(path) + "(.+)", door) for path, door in http_door.HANDLERS.items()),
         ]
         # These come before Flower's own.
         self.add_handlers(r".*", handlers)

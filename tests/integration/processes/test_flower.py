@@ -3,12 +3,14 @@
 import re
 import signal
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 from celery import Celery
 from flower.api import control, tasks
 from flower.urls import handlers
 
+from adapters.embedded.processes import free_port
 from tests.e2e.flower_site import NAME, PASSWORD, FlowerSite
 from tests.e2e.processes import eventually
 from tests.integration.processes.conftest import Installation, Running
@@ -135,3 +137,24 @@ class TestFlower:
         for file in folder.iterdir():
             file.write_bytes(b"spoiled")
         assert site(guarded.start("flower")).task("seen") is None
+
+    @pytest.mark.parametrize("away", ["TALLYMAN_DATABASE_URL", "TALLYMAN_BROKER_URL"])
+    def test_says_what_is_away(self, guarded: Installation, away: str) -> None:
+        url = urlsplit(guarded.variables[away])
+        port = free_port(preferred=None)
+        guarded.variables = {
+            **guarded.variables,
+            away: url._replace(netloc=f"{url.username or ''}:x@127.0.0.1:{port}").geturl(),
+        }
+        flower = site(guarded.start("flower"))
+        order = {"task_id": "a", "kwargs": {"order_id": "a"}}
+        place = "/api/task/async-apply/allocation.cancel_order"
+        asked = (
+            [flower.get("/api/task/result/a"), flower.post("/api/task/revoke/a")]
+            if away == "TALLYMAN_DATABASE_URL"
+            else [flower.post(place, order)]
+        )
+        for answer in asked:
+            assert (answer.status, "unavailable" in answer.text) == (503, True), answer
+        assert flower.get("/workers").status == 200
+        assert "Traceback" not in flower.logs()
