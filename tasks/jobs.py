@@ -14,7 +14,6 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.dispatch import Signal
 from celery.utils.saferepr import saferepr
 from celery.worker.request import Request
-from celery.worker.state import task_ready
 
 from domain.errors import DomainError, Interrupted, InvalidPayload, Unavailable
 from domain.jobs.errors import Expired
@@ -87,7 +86,8 @@ class LedgerAway(Reject):
 class JobRequest(Request):
     """A message on its way to a job's task."""
 
-    _already_revoked: bool
+    _has_to_end = False
+    """Its process is being told."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -109,11 +109,15 @@ class JobRequest(Request):
         """Run it all the same: its job is due in the ledger, where alone jobs are withdrawn."""
         return False
 
+    def terminate(self, *arguments: Any, **options: Any) -> None:
+        self._has_to_end = True
+        super().terminate(*arguments, **options)
+        self._has_to_end = False
+
     def _announce_revoked(self, *_: Any) -> None:
-        # Its process was terminated. The message goes back, where Celery would drop it.
-        if not self._already_revoked:
-            self._already_revoked = True
-            task_ready(self)
+        # Celery calls this when it tells a process to end, and drops the message then. It goes
+        # back when the process has gone: not before, for its request would be taken for this one.
+        if not self._has_to_end:
             self.reject(requeue=True)
             self.send_event("task-retried", exception=TERMINATED, traceback=None)
 

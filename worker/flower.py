@@ -20,8 +20,8 @@ FORGET_SECONDS = 600
 """Workers that have been gone for this long are no longer listed."""
 SAVE_SECONDS = 60
 """How often what it has seen is saved; for 10,000 messages it stops for 0.2 seconds then."""
-COLUMNS = "received,state,name,args,uuid,worker,runtime,result"
-"""Columns of its list of tasks."""
+COLUMNS = "received,state,name,args,uuid,result"
+"""Columns of its list of tasks: as many as a screen shows."""
 QUOTES_PAYLOADS = "flower.api.tasks"
 """Logger that at DEBUG quotes what was sent, which may be of people."""
 

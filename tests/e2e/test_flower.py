@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from sqlalchemy import Engine
 
+from adapters.postgres.queue_settings import PostgresQueueSettings
 from domain.jobs.model import Door, JobState, Submission
 from tests.e2e.flower_site import PASSWORD, FlowerSite
 from tests.e2e.pipeline import KIND, Pipeline, order
@@ -125,6 +127,60 @@ class TestItsButtons:
         assert pipeline.allocated(sku) == 4
         flower.shows(job_id, "SUCCESS")
 
+    def test_to_terminate_a_job_again_and_again_uses_up_its_attempts(
+        self, pipeline: Pipeline, flower: FlowerSite
+    ) -> None:
+        job_id = sku = "hopeless"
+        pipeline.has_stock(sku, 10)
+        pipeline.database.execute("INSERT INTO hanging_order VALUES (%s)", [job_id])
+        pipeline.by_submission(job_id, order(job_id, sku))
+        killed = ""
+
+        def is_dead() -> bool:
+            nonlocal killed
+            hanging = _in_hand(pipeline)
+            if hanging not in {"", killed}:
+                killed = hanging
+                assert flower.post(f"/api/task/revoke/{job_id}?terminate=true").status == 200
+            job = pipeline.find(job_id)
+            return job is not None and job.state is JobState.DEAD
+
+        # A worker may need five seconds to notice that a process of its has gone.
+        eventually(is_dead, what="its attempts are used up", within=90)
+        dead = flower.shows(job_id, "FAILURE")
+        assert "the worker died in each of 5 attempts" in dead["exception"]
+        assert pipeline.allocated(sku) == 0
+
+    def test_to_terminate_a_job_of_a_paused_queue_lets_it_be_cancelled(
+        self, pipeline: Pipeline, flower: FlowerSite, engine: Engine
+    ) -> None:
+        job_id = sku = "hanging"
+        pipeline.has_stock(sku, 10)
+        pipeline.database.execute("INSERT INTO hanging_order VALUES (%s)", [job_id])
+        pipeline.by_message(job_id, order(job_id, sku))
+        _hanging(pipeline)
+        assert flower.post(f"/api/task/revoke/{job_id}").status == 409
+
+        killed = ""
+
+        def is_cancelled() -> bool:
+            nonlocal killed
+            hanging = _in_hand(pipeline)
+            # Workers learn half a second late that a queue is paused.
+            if hanging not in {"", killed}:
+                killed = hanging
+                flower.post(f"/api/task/revoke/{job_id}?terminate=true")
+            return flower.post(f"/api/task/revoke/{job_id}").status == 200
+
+        queues = PostgresQueueSettings(engine)
+        queues.pause(["allocation"], reason="a job hangs")
+        try:
+            eventually(is_cancelled, what="it is cancelled")
+        finally:
+            queues.resume(["allocation"])
+        pipeline.until(job_id, JobState.CANCELLED)
+        assert pipeline.allocated(sku) == 0
+
     def test_to_revoke_a_job_withdraws_it_from_the_ledger(
         self, pipeline: Pipeline, flower: FlowerSite, door: Door
     ) -> None:
@@ -169,12 +225,12 @@ class TestItsButtons:
 
 def _hanging(pipeline: Pipeline) -> str:
     """Wait until an order hangs; return what has it."""
+    return eventually(lambda: _in_hand(pipeline), what="an order hangs")
 
-    def who() -> str:
-        names = pipeline.database.execute(
-            "SELECT application_name FROM pg_stat_activity"
-            " WHERE datname = current_database() AND wait_event = 'PgSleep'"
-        )
-        return "".join(name for (name,) in names)
 
-    return eventually(who, what="an order hangs")
+def _in_hand(pipeline: Pipeline) -> str:
+    names = pipeline.database.execute(
+        "SELECT application_name FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    )
+    return "".join(name for (name,) in names)
