@@ -12,7 +12,7 @@ from kombu.exceptions import ChannelError, OperationalError
 from uuid6 import uuid7
 
 from adapters.breakers import Breaker, CircuitOpen
-from domain.jobs.dispatching import Dispatch
+from domain.jobs.dispatching import ABOUT, Dispatch
 from domain.jobs.queues import PACED
 
 EPOCH_KEY = "tallyman:epoch"
@@ -51,6 +51,7 @@ class CeleryBroker:
             with self._publishing.calling(), self._app.producer_or_acquire() as producer:
                 for dispatch in dispatches:
                     alone = len(dispatch.job_ids) == 1
+                    told = {PACED: pace, ABOUT: dispatch.about or None}
                     self._app.send_task(
                         dispatch.kind,
                         args=[list(dispatch.job_ids)],
@@ -60,8 +61,9 @@ class CeleryBroker:
                         producer=producer,
                         ignore_result=True,
                         retry=False,
-                        argsrepr=f"(<{len(dispatch.job_ids)} jobs>,)" if not alone else None,
-                        headers={PACED: pace} if pace is not None else None,
+                        # What is shown of it, the worker says.
+                        argsrepr="",
+                        headers={name: value for name, value in told.items() if value is not None},
                     )
                     done += 1
         except (CircuitOpen, OperationalError, OSError, redis.RedisError):

@@ -13,6 +13,7 @@ from celery.backends.redis import RedisBackend
 from adapters.breakers import Breaker, CircuitOpen
 from adapters.postgres.engine import create
 from adapters.postgres.import_queries import ImportQueries
+from adapters.postgres.persistence import OUTAGES
 from adapters.postgres.queries import JobQueries
 from domain.errors import DomainError
 from domain.imports.commands import ImportFile
@@ -54,6 +55,8 @@ class LedgerBackend(BaseBackend):
     """
 
     persistent = True
+    # Flower answers 503 where it meets these.
+    connection_errors = OUTAGES
 
     def __init__(self, app: Celery, url: str | None = None, **options: Any) -> None:
         super().__init__(app, url=url, **options)

@@ -34,6 +34,8 @@ ledger_away = Signal(name="ledger_away")
 
 PAUSE_SECONDS = 1.0
 """How long to wait before a message goes back that is the only trace of its job."""
+TERMINATED = "its process was terminated; it runs again"
+NOT_DUE = "it is not due yet"
 REPR_LENGTH = 1_024
 """Characters of a value that are shown in Flower and in Celery's events."""
 
@@ -86,9 +88,14 @@ class LedgerAway(Reject):
 class JobRequest(Request):
     """A message on its way to a job's task."""
 
+    _has_to_end = False
+    """Its process is being told."""
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._kwargsrepr = self._request_dict["kwargsrepr"] = self._shown()
+        if not self.args:
+            self._argsrepr = self._request_dict["argsrepr"] = self.task.summary(self.kwargs)
 
     def _shown(self) -> str:
         known = {field: self.kwargs[field] for field in self.task.fields if field in self.kwargs}
@@ -100,13 +107,37 @@ class JobRequest(Request):
         more = [HIDDEN] if len(known) < len(self.kwargs) else []
         return "{" + ", ".join(told + more) + "}"
 
+    def revoked(self) -> bool:
+        """Run it all the same: its job is due in the ledger, where alone jobs are withdrawn."""
+        return False
+
+    def terminate(self, *arguments: Any, **options: Any) -> None:
+        self._has_to_end = True
+        super().terminate(*arguments, **options)
+        self._has_to_end = False
+
+    def _announce_revoked(self, *_: Any) -> None:
+        # Celery calls this when it tells a process to end, and drops the message then. It goes
+        # back when the process has gone: not before, for its request would be taken for this one.
+        if not self._has_to_end:
+            self.reject(requeue=True)
+            self.send_event("task-retried", exception=TERMINATED, traceback=None)
+
     def on_failure(self, exc_info: ExceptionInfo, *arguments: Any, **options: Any) -> None:
         super().on_failure(exc_info, *arguments, **options)
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
-        if isinstance(error, LedgerAway):
-            ledger_away.send(sender=self.task)
+        match error:
+            case LedgerAway():
+                ledger_away.send(sender=self.task)
+            # Celery tells nobody of these, and Flower would show them as running.
+            case Ignore(args=(JobState.CANCELLED,)):
+                self.send_event("task-revoked", terminated=False, signum=None, expired=False)
+            case Ignore(args=(JobState.QUEUED,)):
+                self.send_event("task-retried", exception=NOT_DUE, traceback=None)
+            case _:
+                pass
 
 
 class JobTask(Task):
@@ -128,6 +159,8 @@ class JobTask(Task):
     is_personal: bool
     fields: Sequence[str]
     """Names of what a payload may hold."""
+    summary: Callable[[Mapping[str, Any]], str]
+    """Says what a job is about."""
     runtime: Callable[[], Runtime]
 
     def __call__(self, /, *job_ids: Sequence[str], **payload: Any) -> dict[str, Any]:
@@ -280,6 +313,7 @@ def register(app: Celery, kinds: Iterable[JobKind], runtime: Callable[[], Runtim
                 "job_queue": kind.queue,
                 "is_personal": kind.personal,
                 "fields": tuple(field.name for field in fields(kind.command)),
+                "summary": staticmethod(kind.summary),
                 "runtime": staticmethod(runtime),
                 "__doc__": kind.command.__doc__,
                 "__module__": __name__,

@@ -12,6 +12,7 @@ from typing import Any
 
 from kombu import Message
 
+from domain.jobs.dispatching import ABOUT
 from domain.jobs.model import JOB_ID_LENGTH
 from domain.jobs.parking import MOST_LEVELS, Reason, is_too_deep
 from domain.jobs.queues import PACED
@@ -19,6 +20,8 @@ from domain.jobs.queues import PACED
 MOST_BODY_BYTES = 1 << 20
 """More than a payload may have, so that one somewhat too large is refused on record."""
 MOST_IDS = 1_000
+MOST_ABOUT = 500
+"""Characters of what a message says that its job is about."""
 HIDDEN = "…"
 SCHEDULE = "tallyman_schedule"
 """Header that holds the times of a message, where Celery does not act on them itself."""
@@ -105,8 +108,8 @@ def admit(message: Message, kinds: Container[str]) -> None:
         "task": task,
         "id": message_id,
         "ignore_result": headers.get("ignore_result") is True,
-        "argsrepr": _shown_ids(job_ids),
         # What may be shown of a payload depends on its kind.
+        "argsrepr": _shown_ids(job_ids, about=headers.get(ABOUT)),
         "kwargsrepr": HIDDEN,
         **{name: headers[name] for name in _ORIGIN if is_id(headers.get(name))},
         **({SCHEDULE: times} if times and not job_ids else {}),
@@ -171,14 +174,15 @@ def _job_ids(arguments: object, payload: object) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def _shown_ids(job_ids: tuple[str, ...]) -> str:
+def _shown_ids(job_ids: tuple[str, ...], *, about: object) -> str:
     match job_ids:
         case ():
-            return "()"
+            return HIDDEN
         case (job_id,):
-            return f"([{job_id!r}],)"
+            is_told = isinstance(about, str) and about.isprintable() and len(about) <= MOST_ABOUT
+            return str(about) if about and is_told else f"job {job_id}"
         case _:
-            return f"(<{len(job_ids)} jobs>,)"
+            return f"{len(job_ids)} jobs, first {job_ids[0]}"
 
 
 def _time(headers: Mapping[str, Any], name: str) -> str | None:

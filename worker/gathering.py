@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
-from billiard.exceptions import Terminated
+from billiard.einfo import ExceptionInfo
 from celery.concurrency.prefork import TaskPool
 from celery.worker import state
 from celery.worker.consumer import Consumer
@@ -73,16 +72,8 @@ class Run:
         self.gathering.end(self)
 
     def _on_failure(self, exc_info: ExceptionInfo) -> None:
-        error = exc_info.exception
-        if isinstance(error, ExceptionWithTraceback):
-            error = error.exc
         for request in self.requests:
-            if isinstance(error, Terminated) and request.id not in state.revoked:
-                # It was for another of these that the process was ended.
-                state.task_ready(request)
-                request.reject(requeue=True)
-            else:
-                request.on_failure(exc_info)
+            request.on_failure(exc_info)
         self.gathering.end(self)
 
 
@@ -118,11 +109,10 @@ class Gathering:
     def hand_over(self) -> None:
         """Give what waits to processes that are free."""
         while self._is_due() and self._free_processes() > 0:
-            if requests := self._next():
-                run = Run(self, requests)
-                self._runs.add(run)
-                run.start(self.pool)
-                self._ask_for_more()
+            run = Run(self, self._next())
+            self._runs.add(run)
+            run.start(self.pool)
+            self._ask_for_more()
 
     def learn(self, requests: Sequence[Request], seconds: float) -> None:
         """Let more messages of a task go together where these were soon done, fewer where not."""
@@ -157,9 +147,7 @@ class Gathering:
         requests: list[Request] = []
         most = self._most_together(task.name)
         while self._waiting and self._waiting[0].task is task and len(requests) < most:
-            request = self._waiting.popleft()
-            if not request.revoked():
-                requests.append(request)
+            requests.append(self._waiting.popleft())
         return requests
 
     def _most_together(self, name: str) -> int:

@@ -115,11 +115,10 @@ def process(settings: Settings, name: str) -> Health:
     return Health(part=name, is_well=False, detail=detail)
 
 
-def flower(address: str, port: int) -> Health:
+def flower(url: str) -> Health:
     """Ask whether Flower answers."""
-    host = f"[{address}]" if ":" in address else address
     try:
-        with urllib.request.urlopen(f"http://{host}:{port}/healthcheck", timeout=2):
+        with urllib.request.urlopen(f"{url}/healthcheck", timeout=2):  # noqa: S310  it is our own
             return Health(part="flower", is_well=True, detail="answers")
     except (urllib.error.URLError, OSError) as error:
         return Health(part="flower", is_well=False, detail=f"does not answer: {error}")

@@ -18,9 +18,11 @@ from adapters.postgres import roles, schema
 from adapters.postgres.access import Role
 from adapters.postgres.dispatches import PostgresDispatches
 from adapters.postgres.engine import create
+from adapters.postgres.operations import JobOperations
 from adapters.postgres.outbox_feed import PostgresOutboxFeed
-from adapters.postgres.persistence import is_outage
+from adapters.postgres.persistence import Persistently, is_outage
 from adapters.postgres.queue_gauges import PostgresQueueGauges
+from domain.errors import DomainError
 from domain.jobs.dispatching import Grouping
 from domain.jobs.queues import QUEUES
 from worker import flower, logs
@@ -183,4 +185,18 @@ def run_flower(settings: Settings) -> None:
     flower.check(settings)
     logs.set_up(settings)
     app: Celery = configured()
-    flower.serve(app, settings)
+    operations = JobOperations(
+        create(
+            resolve(settings).database_url,
+            application="tallyman flower",
+            # Few can wait at once for what is asked by way of Flower.
+            statement_timeout_ms=5_000,
+        )
+    )
+    persistently = Persistently()
+
+    def cancel(job_id: str) -> DomainError | None:
+        operated = persistently(lambda: operations.cancel([job_id]))
+        return dict(operated.refused).get(job_id)
+
+    flower.serve(app, settings, cancel=cancel)

@@ -86,6 +86,14 @@ class Settings(BaseSettings):
     """Port of Flower."""
     flower_basic_auth: SecretStr | None = None
     """`user:password` that Flower asks for."""
+    flower_read_only: bool = False
+    """Flower only shows: it controls no workers and takes no jobs. It does without a password."""
+    flower_url_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]*$")] = ""
+    """Path below which a proxy shows Flower, such as `flower`."""
+    flower_behind_proxy: bool = False
+    """Believe the headers X-Real-Ip and X-Scheme; needs `flower_basic_auth`."""
+    flower_most_messages: Annotated[int, Field(ge=100)] = 10_000
+    """Messages that Flower remembers, the newest; it takes about 8 KB of memory for each."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe message that is logged."""
@@ -113,6 +121,11 @@ class Settings(BaseSettings):
         if not colon:
             raise ValueError("it has the form redis://:password@host:port/0")
         return SecretStr(encryption.checked(f"{VALKEY_SCHEMES.get(scheme, scheme)}://{rest}"))
+
+    @field_validator("flower_url_prefix")
+    @classmethod
+    def _strip_slashes(cls, prefix: str) -> str:
+        return prefix.strip("/")
 
     @model_validator(mode="after")
     def _order_the_limits(self) -> Self:

@@ -85,6 +85,10 @@ class Stack:
         )
 
     @property
+    def flower_url(self) -> str:
+        return flower.url(self.plan.settings, port=self.flower_port)
+
+    @property
     def addresses(self) -> Addresses:
         return resolve(self.settings)
 
@@ -144,7 +148,7 @@ class Stack:
         """Return what does not do its work yet."""
         parts = [health.process(self.settings, name) for name in ("relay", "beat")]
         if self.plan.with_flower:
-            parts.append(health.flower(self.settings.flower_address, self.flower_port))
+            parts.append(health.flower(self.flower_url))
         # The worker waits longest for an answer: it is asked once all others are well.
         if all(part.is_well for part in parts):
             parts.append(health.workers(self._app, seconds=LOOK_SECONDS, enough=1))

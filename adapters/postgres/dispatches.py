@@ -1,7 +1,8 @@
 """The relay's view of the ledger: what is due, and what has to be published again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 
@@ -10,10 +11,16 @@ from adapters.postgres.ledger import CHANNEL, LEASE
 from adapters.postgres.persistence import postgresql_breaker
 from domain.jobs.dispatching import Due, DueJob
 from domain.jobs.queues import BURST_SECONDS, QueueSettings
+from domain.kinds import KINDS
 
 HEAD_START = "interval '50 seconds'"
 """By how much a job's first lease is cut short while no message waits in its queue: its own is
 then with a worker, who holds the job's row, or lost."""
+
+FEW = 16
+"""Jobs claimed at once of which it is told what they are about: a backlog is in a hurry."""
+MOST_SUMMED_UP = 8_192
+"""Bytes of a payload that are read for this."""
 
 _CLAIM = f"""
 WITH due AS MATERIALIZED (
@@ -28,7 +35,10 @@ UPDATE job SET
     dispatches = dispatches + 1,
     next_dispatch = now() + {LEASE} * 2 ^ least(dispatches, 4)
 FROM due WHERE job.id = due.id
-RETURNING job.id, job.kind, job.priority, job.dispatches, job.correlation_id, job.created_at"""
+RETURNING job.id, job.kind, job.priority, job.dispatches, job.correlation_id, job.created_at,
+    CASE WHEN (SELECT count(*) FROM due) <= {FEW}
+              AND pg_column_size(job.payload) <= {MOST_SUMMED_UP}
+         THEN job.payload END AS payload"""
 
 # Relays take turns at a limited queue: who holds its row may hand out what the rate allows. What
 # the time is, is asked after that: `now()` would be when the transaction began to wait.
@@ -138,10 +148,16 @@ def _claim(connection: Connection, queue: str, *, limit: int, is_idle: bool) -> 
             priority=row.priority,
             dispatches=row.dispatches,
             correlation_id=row.correlation_id,
+            about=_about(row.kind, row.payload),
         )
         # An UPDATE returns rows in no order.
         for row in sorted(rows, key=lambda row: (-row.priority, row.created_at, row.id))
     ]
+
+
+def _about(kind: str, payload: Mapping[str, Any] | None) -> str:
+    # A kind of a newer version is left to the workers that know it.
+    return KINDS[kind].summary(payload) if payload is not None and kind in KINDS else ""
 
 
 class Bell:

@@ -24,6 +24,13 @@ CONTENTION = frozenset({"40001", "40P01", "55P03"})
 DISK_FULL = "53100"
 OUTAGE = frozenset({"57P01", "57P02", "57P03", "53300", "53400", "25006", DISK_FULL})
 
+OUTAGES = (
+    sqlalchemy.exc.OperationalError,
+    sqlalchemy.exc.InterfaceError,
+    sqlalchemy.exc.TimeoutError,
+)
+"""What is raised while PostgreSQL is away."""
+
 
 def postgresql_breaker() -> Breaker:
     """Build a breaker for calls to PostgreSQL."""

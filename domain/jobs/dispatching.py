@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
+ABOUT = "tallyman_about"
+"""Header of a message that says what its job is about."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DueJob:
@@ -16,6 +19,8 @@ class DueJob:
     dispatches: int
     """Counting this one; more than 1 means an earlier one came to nothing."""
     correlation_id: str | None = None
+    about: str = ""
+    """What it is about, where few jobs were claimed; nothing of a person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,8 @@ class Dispatch:
 
     kind: str
     job_ids: tuple[str, ...]
+    about: str = ""
+    """What a job alone is about, as Flower shows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +62,24 @@ def group(due: Sequence[DueJob], grouping: Grouping, *, waiting: int = 0) -> lis
 
     What was dispatched before travels alone: it may be what killed its worker.
     """
-    fresh: dict[str, list[str]] = defaultdict(list)
+    fresh: dict[str, list[DueJob]] = defaultdict(list)
     alone = []
     for job in due:
         if job.dispatches > 1:
-            alone.append(Dispatch(kind=job.kind, job_ids=(job.job_id,)))
+            alone.append(_dispatch([job]))
         else:
-            fresh[job.kind].append(job.job_id)
+            fresh[job.kind].append(job)
     size = grouping.size(len(due), waiting=waiting)
     return [
-        Dispatch(kind=kind, job_ids=tuple(ids[start : start + size]))
-        for kind, ids in fresh.items()
-        for start in range(0, len(ids), size)
+        _dispatch(jobs[start : start + size])
+        for jobs in fresh.values()
+        for start in range(0, len(jobs), size)
     ] + alone
+
+
+def _dispatch(jobs: Sequence[DueJob]) -> Dispatch:
+    return Dispatch(
+        kind=jobs[0].kind,
+        job_ids=tuple(job.job_id for job in jobs),
+        about=jobs[0].about if len(jobs) == 1 else "",
+    )

@@ -40,4 +40,11 @@ def prune_ledgers(
     ]
 
 
-KINDS = (JobKind(command=PruneLedger, handler=prune_ledgers, queue=QUEUE),)
+KINDS = (
+    JobKind(
+        command=PruneLedger,
+        handler=prune_ledgers,
+        queue=QUEUE,
+        about="what finished {older_than_days} days ago",
+    ),
+)

@@ -20,8 +20,9 @@ from adapters.postgres.operations import JobOperations
 from adapters.postgres.queries import JobQueries
 from adapters.postgres.unit_of_work import BeginPostgresWork
 from tests.databases import drop
-from tests.e2e.pipeline import SABOTAGE, Database, Pipeline
-from tests.e2e.processes import ProcessContainer, ServerContainer
+from tests.e2e.flower_site import NAME, PASSWORD, FlowerSite
+from tests.e2e.pipeline import SABOTAGE, Database, Pipeline, order
+from tests.e2e.processes import ProcessContainer, ServerContainer, eventually
 from worker.addresses import Addresses as WorkerAddresses
 from worker.app import build_app
 from worker.producer import Producer
@@ -149,6 +150,42 @@ def worker(
         container.start()
         yield container
         container.teardown()
+
+
+@pytest.fixture(scope="module")
+def flower_process(folder: Path, environment: Mapping[str, str]) -> Iterator[ProcessContainer]:
+    """Run Flower, with a password and on a port that is free, while a module lasts."""
+    container = ProcessContainer(
+        "flower",
+        lambda _: [sys.executable, "-m", "worker.command.main", "flower"],
+        folder=folder,
+        environment={
+            "TALLYMAN_FLOWER_BASIC_AUTH": f"{NAME}:{PASSWORD}",
+            **environment,
+            "TALLYMAN_FLOWER_PORT": "0",
+        },
+        answers=lambda _: "flower_started" in container.logs(),
+    )
+    container.start()
+    assert container.ready()
+    yield container
+    container.teardown()
+
+
+@pytest.fixture
+def flower(flower_process: ProcessContainer, pipeline: Pipeline) -> FlowerSite:
+    """Give Flower, once it hears of jobs."""
+    site = FlowerSite(logs=flower_process.logs)
+    # What happened before it listened is not told again: send orders until it shows one.
+    sent: list[str] = []
+
+    def listens() -> bool:
+        sent.append(f"heard-{uuid7()}")
+        pipeline.by_message(sent[-1], order(sent[-1], "unheard-of"))
+        return any(map(site.task, sent))
+
+    eventually(listens, what="Flower hears of jobs")
+    return site
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
@@ -21,9 +20,9 @@ from adapters.postgres.parked import ParkedMessages
 from domain.jobs.model import JobState
 from tests.conftest import ROOT
 from tests.e2e.bad_messages import NO_CALLBACKS, envelope
+from tests.e2e.flower_site import FlowerSite
 from tests.e2e.pipeline import Pipeline
 from tests.e2e.processes import ProcessContainer, eventually
-from tests.e2e.test_flower import _address
 
 KIND = "users.register"
 MARKS = {
@@ -62,26 +61,6 @@ def postgres_log(database_url: str) -> Callable[[], str]:
     ]
     before = log.stat().st_size
     return lambda: log.read_bytes()[before:].decode(errors="replace")
-
-
-@pytest.fixture(scope="module")
-def flower(folder: Path, environment: Mapping[str, str]) -> Iterator[ProcessContainer]:
-    """Run Flower, on a port that is free, while a module lasts."""
-    container = ProcessContainer(
-        "flower",
-        lambda _: [sys.executable, "-m", "worker.command.main", "flower"],
-        folder=folder,
-        environment={
-            **environment,
-            "TALLYMAN_FLOWER_PORT": "0",
-            "FLOWER_UNAUTHENTICATED_API": "true",
-        },
-        answers=lambda _: _address(container) is not None,
-    )
-    container.start()
-    assert container.ready()
-    yield container
-    container.teardown()
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +157,7 @@ def jobs(  # noqa: PLR0917  fixtures are given by name
     pipeline: Pipeline,
     broker_url: str,
     engine: Engine,
-    flower: ProcessContainer,
+    flower: FlowerSite,
     beat: ProcessContainer,
     heard: list[dict[str, Any]],
     postgres_log: Callable[[], str],
@@ -272,11 +251,11 @@ class TestWhatIsOfPeople:
         jobs: list[str],
         relay: ProcessContainer,
         beat: ProcessContainer,
-        flower: ProcessContainer,
+        flower: FlowerSite,
     ) -> None:
-        for container in (relay, beat, flower):
-            assert container.logs()
-            assert leaks(container.logs()) == {}
+        for process in (relay, beat, flower):
+            assert process.logs()
+            assert leaks(process.logs()) == {}
 
     def test_is_not_in_the_log_of_postgresql(
         self, jobs: list[str], postgres_log: Callable[[], str]
@@ -291,14 +270,24 @@ class TestWhatIsOfPeople:
         assert {"task-received", "task-succeeded", "task-failed", "task-retried"} <= types
         assert leaks(json.dumps(heard, default=str, ensure_ascii=False)) == {}
 
-    def test_is_not_in_flower(self, jobs: list[str], flower: ProcessContainer) -> None:
-        address = _address(flower)
-        tasks = _read(f"http://{address}/api/tasks?limit=1000")
+    def test_is_not_in_flower(self, jobs: list[str], flower: FlowerSite) -> None:
+        tasks = flower.get("/api/tasks?limit=1000").text
         assert all(job_id in tasks for job_id in jobs if job_id.startswith("message"))
         assert leaks(tasks) == {}
         for job_id in jobs:
-            assert leaks(_read(f"http://{address}/api/task/info/{job_id}")) == {}
-        assert leaks(_read(f"http://{address}/tasks")) == {}
+            assert leaks(flower.get(f"/api/task/info/{job_id}").text) == {}
+            assert leaks(flower.get(f"/task/{job_id}").text) == {}
+
+    def test_is_not_in_the_log_of_flower_that_took_the_job(
+        self, flower: FlowerSite, pipeline: Pipeline
+    ) -> None:
+        for way in ("apply", "async-apply", "send-task"):
+            taken = flower.post(f"/api/task/{way}/{KIND}", {"kwargs": person()})
+            assert taken.status == 200, taken
+            pipeline.until(taken.data["task-id"], JobState.SUCCEEDED)
+        flower.post(f"/api/task/async-apply/{KIND}", {"kwargs": person(), "args": MARKS["name"]})
+        assert "[debug" in flower.logs()
+        assert leaks(flower.logs()) == {}
 
     def test_is_not_in_redis_once_the_jobs_are_done(self, jobs: list[str], broker_url: str) -> None:
         with redis.Redis.from_url(broker_url) as broker:
@@ -347,11 +336,6 @@ class TestWhatIsOfPeople:
             assert rows
             for (text,) in rows:
                 assert leaks(text) == {}
-
-
-def _read(resource: str) -> str:
-    with urllib.request.urlopen(resource, timeout=10) as answer:  # noqa: S310  it is our own
-        return str(answer.read().decode())
 
 
 def _shown(broker: redis.Redis, key: str) -> str:

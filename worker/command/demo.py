@@ -82,7 +82,7 @@ def _play(stack: Stack, shop: Shop) -> Findings:
     unwell = stack.wait_until_well(seconds=WELL_SECONDS)
     if unwell:
         raise Stuck("; ".join(f"{part.part} {part.detail}" for part in unwell))
-    tell(f"Flower shows it all at http://{stack.settings.flower_address}:{stack.flower_port}")
+    tell(f"Flower shows it all at {stack.flower_url}")
     findings = Demonstration(stack.addresses, stopping=stack.stopping).play(shop, tell=tell)
     tell("Done.")
     _show(findings)

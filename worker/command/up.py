@@ -95,7 +95,7 @@ def describe(stack: Stack) -> Iterator[str]:
     addresses = stack.addresses
     yield "Tallyman is up."
     if stack.plan.with_flower:
-        yield f"  Flower    http://{stack.settings.flower_address}:{stack.flower_port}"
+        yield f"  Flower    {stack.flower_url}"
     yield f"  database  {masked(addresses.database_url)}"
     yield f"  broker    {masked(addresses.broker_url)}"
     yield f"  logs      {stack.supervisord.logs}"

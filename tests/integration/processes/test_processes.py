@@ -1,18 +1,15 @@
 """Worker, relay, beat and Flower as processes of their own, on servers that run already."""
 
-import base64
 import json
 import re
 import signal
-import urllib.error
-import urllib.request
 from itertools import pairwise
 
 import pytest
 import redis
 from sqlalchemy import Engine
 
-from adapters.embedded.processes import free_port, wait_until
+from adapters.embedded.processes import wait_until
 from adapters.event_stream import STREAM
 from adapters.postgres.audit import StockAudit
 from adapters.postgres.queries import JobQueries
@@ -147,30 +144,6 @@ class TestWorker:
         job = queries.find(job_id)
         assert job is not None
         return job.state
-
-
-class TestFlower:
-    def test_shows_itself_to_those_who_have_the_password(self, connected: Installation) -> None:
-        port = free_port(preferred=None)
-        connected.variables = {
-            **connected.variables,
-            "TALLYMAN_FLOWER_PORT": str(port),
-            "TALLYMAN_FLOWER_BASIC_AUTH": "tally:pass:word",
-        }
-        flower = connected.start("flower")
-        flower.wait_for("flower_started")
-        with pytest.raises(urllib.error.HTTPError) as refusal:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/workers", timeout=10)
-        assert refusal.value.code == 401
-        refusal.value.close()
-        credentials = base64.b64encode(b"tally:pass:word").decode()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/workers", headers={"Authorization": f"Basic {credentials}"}
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  as above
-            assert answer.status == 200
-        flower.process.send_signal(signal.SIGTERM)
-        assert flower.ends() == 0
 
 
 class TestHealth:

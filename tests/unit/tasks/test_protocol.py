@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from kombu import Message
 
+from domain.jobs.dispatching import ABOUT
 from domain.jobs.parking import MOST_LEVELS, Reason, is_too_deep
 from domain.kinds import KINDS
 from tasks import compression
@@ -56,7 +57,7 @@ class TestAMessageThatIsAJob:
             "parent_id": "parent",
             "traceparent": "00-a-b-01",
             "ignore_result": False,
-            "argsrepr": "()",
+            "argsrepr": "…",
             "kwargsrepr": "…",
         }
         assert job.properties == {"correlation_id": "c", "priority": 0}
@@ -65,8 +66,30 @@ class TestAMessageThatIsAJob:
         one, some = (message(args=[ids], kwargs={}) for ids in (["a"], ["a", "b"]))
         for asking in (one, some):
             admit(asking, KINDS)
-        assert one.headers["argsrepr"] == "(['a'],)"
-        assert some.headers["argsrepr"] == "(<2 jobs>,)"
+        assert one.headers["argsrepr"] == "job a"
+        assert some.headers["argsrepr"] == "2 jobs, first a"
+
+    @pytest.mark.parametrize(
+        ("said", "shown"),
+        [
+            ("order O-1, 3 lines", "order O-1, 3 lines"),
+            ("", "job a"),
+            ("a\nb", "job a"),
+            ("x" * 501, "job a"),
+            (["order"], "job a"),
+            (None, "job a"),
+        ],
+    )
+    def test_may_say_what_one_is_about(self, said: object, shown: str) -> None:
+        one = message(args=[["a"]], kwargs={}, headers={ABOUT: said})
+        admit(one, KINDS)
+        assert one.headers["argsrepr"] == shown
+        assert ABOUT not in one.headers
+
+    def test_says_for_itself_what_many_are(self) -> None:
+        some = message(args=[["a", "b"]], kwargs={}, headers={ABOUT: "order O-1"})
+        admit(some, KINDS)
+        assert some.headers["argsrepr"] == "2 jobs, first a"
 
     @pytest.mark.parametrize(
         ("said", "meant"),

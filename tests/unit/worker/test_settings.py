@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from worker.flower import check
+from worker.flower import url as flower_url
 from worker.settings import Settings, SettingsError, load
 
 ROOT = Path(__file__).parents[3]
@@ -87,3 +88,25 @@ class TestFlower:
     def test_needs_both_a_name_and_a_password(self, credentials: str) -> None:
         with pytest.raises(SettingsError, match="name:password"):
             check(Settings.model_validate({"flower_basic_auth": credentials}))
+
+    def test_needs_a_password_that_every_client_sends_alike(self) -> None:
+        with pytest.raises(SettingsError, match="printable ASCII"):
+            check(Settings.model_validate({"flower_basic_auth": "me:pässword"}))
+
+    def test_needs_a_password_behind_a_proxy(self) -> None:
+        behind = {"flower_behind_proxy": True}
+        with pytest.raises(SettingsError, match="whoever reaches the proxy reaches Flower"):
+            check(Settings.model_validate(behind))
+        check(Settings.model_validate({**behind, "flower_basic_auth": "me:pass"}))
+
+    @pytest.mark.parametrize(
+        ("prefix", "address", "url"),
+        [
+            ("", "127.0.0.1", "http://127.0.0.1:5"),
+            ("/jobs/", "127.0.0.1", "http://127.0.0.1:5/jobs"),
+            ("a/b", "::1", "http://[::1]:5/a/b"),
+        ],
+    )
+    def test_is_found_below_its_prefix(self, prefix: str, address: str, url: str) -> None:
+        settings = Settings.model_validate({"flower_url_prefix": prefix, "flower_address": address})
+        assert flower_url(settings, port=5) == url
