@@ -44,6 +44,8 @@ class _Section:
     def draw(self, most: int) -> RenderableType:
         if not self.rows:
             return Text.assemble((f"{self.title}  ", DIM), self.none, no_wrap=True)
+        if most < 1:
+            return Text.assemble((f"{self.title}  ", DIM), f"{len(self.rows)}", no_wrap=True)
         table = Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0), header_style=DIM)
         heads = [(self.title, "left"), *self.columns]
         for place, (head, side) in enumerate(heads):

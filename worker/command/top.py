@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from typing import Annotated
@@ -55,14 +55,14 @@ def top(
     no terminal, one frame is printed.
     """
     settings = load()
-    view = _View(settings, interval=interval)
     terminal = Console(highlight=False)
-    if as_json:
-        show_json(view.look().describe())
-    elif once or not terminal.is_terminal or terminal.is_dumb_terminal:
-        _print(view.look())
-    else:
-        _run(terminal, view)
+    with closing(_View(settings, interval=interval)) as view:
+        if as_json:
+            show_json(view.look().describe())
+        elif once or not terminal.is_terminal or terminal.is_dumb_terminal:
+            _print(view.look())
+        else:
+            _run(terminal, view)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,8 +135,7 @@ class _View:
         try:
             sight = self._board.look(QUEUES, since=before.ask_from, back=BACK)
         except Exception:
-            self._board.close()
-            self._board = None
+            self._close_board()
             raise
         return _Seen(sight=sight, history=before.after(sight))
 
@@ -146,9 +145,23 @@ class _View:
         try:
             return ask(self._asker)
         except Exception:
+            self._close_asker()
+            raise
+
+    def close(self) -> None:
+        """Let go of both; who is being asked now is not waited for."""
+        self._close_board()
+        self._close_asker()
+
+    def _close_board(self) -> None:
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def _close_asker(self) -> None:
+        if self._asker is not None:
             self._asker.close()
             self._asker = None
-            raise
 
 
 def _told(error: Exception) -> str | None:
