@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adapters.postgres.board import FAILING_MINUTES, MOST_COUNTED, OpenImport
+from domain.imports.runs import RunState
 from domain.jobs.model import OPEN_STATES, JobState
 from worker.board.fitting import share
 from worker.board.frame import Frame
@@ -21,8 +22,12 @@ from worker.told import named
 BARS, ASCII_BARS = "▁▂▃▄▅▆▇█", ".:-=+*#@"
 DIM, WRONG, WORRYING, FINE = "dim", "bold red", "yellow", "green"
 MINUTES = int(BACK.total_seconds() // 60)
+AROUND_SPARKS = 43
 LEAST_SPARKS, MOST_SPARKS = 10, 100
 BAR_COLUMNS = 16
+LATE_SECONDS = 5.0
+"""Events that wait longer than this are not just on their way."""
+_HEADS = ("now      ", "ended    ", "in all   ")
 UNBOUNDED = 10_000
 """Lines of a frame that is printed once."""
 
@@ -142,13 +147,13 @@ def _alarm(word: str, away: Away, so: str) -> Iterable[Text]:
 def _throughput(frame: Frame, options: ConsoleOptions) -> Text:
     rate = frame.history.jobs_per_second
     now = f"{rate:,.1f} jobs/s " if rate is not None else "? jobs/s "
-    columns = options.max_width - len("finished") - 34
+    columns = options.max_width - AROUND_SPARKS
     parts = max(LEAST_SPARKS, min(columns, MOST_SPARKS))
     rates = frame.history.rates(parts)
     most = max((each for each in rates if each is not None), default=0.0)
     return Text.assemble(
-        ("finished ", DIM),
-        (f"{now:>14}", "bold"),
+        (_HEADS[0], DIM),
+        (f"{now:<15}", "bold"),
         (_sparks(rates, most, ascii_only=options.ascii_only), "cyan"),
         (f" {MINUTES} min, ", DIM),
         (f"most {most:,.0f}/s", DIM),
@@ -170,28 +175,30 @@ def _sparks(rates: Iterable[float | None], most: float, *, ascii_only: bool) -> 
 
 def _ends(frame: Frame) -> Text:
     states = frame.history.states
-    text = Text.assemble(("finished ", DIM))
+    text = Text.assemble((_HEADS[1], DIM))
     styles = {JobState.DEAD: WRONG, JobState.REJECTED: WORRYING, JobState.SUCCEEDED: FINE}
     for place, state in enumerate(each for each in JobState if each not in OPEN_STATES):
         jobs = states[state]
         text.append(", " if place else "")
         text.append(f"{jobs:,} {state}", styles.get(state, "") if jobs else DIM)
-    if frame.history.begin and frame.history.end:
-        known = (frame.history.end - frame.history.begin).total_seconds()
-        text.append(f" in {ago(min(known, BACK.total_seconds()))}", DIM)
+    if frame.history.begin:
+        known = (frame.sight.now - frame.history.begin).total_seconds()
+        text.append(f" in {ago(known)}", DIM)
     return text
 
 
 def _left_over(frame: Frame) -> Text:
     sight = frame.sight
-    since = f" since {ago(sight.events_age.total_seconds())}" if sight.events_age else ""
+    age = sight.events_age.total_seconds() if sight.events_age else 0.0
+    is_late = age > LATE_SECONDS
+    since = f" for {ago(age)}" if is_late else ""
     return Text.assemble(
-        ("all told ", DIM),
+        (_HEADS[2], DIM),
         _counted(sight.dead, "dead jobs", WRONG),
         ", ",
         _counted(sight.parked, "parked messages", WORRYING),
         ", ",
-        _counted(sight.events, f"events unpublished{since}", WORRYING if since else ""),
+        _counted(sight.events, f"events unpublished{since}", WORRYING if is_late else ""),
     )
 
 
@@ -247,8 +254,14 @@ def _imports(frame: Frame) -> _Section:
         columns=[("", "left"), ("done", "right"), ("rows", "right"), ("", "left")],
         rows=[
             (
-                Text(plain(run.file_name, most=24)),
-                ProgressBar(total=run.rows or 1, completed=run.rows_done, width=BAR_COLUMNS),
+                Text(plain(run.file_name, most=28)),
+                ProgressBar(
+                    total=run.rows or 1,
+                    completed=run.rows_done,
+                    width=BAR_COLUMNS,
+                    complete_style="cyan",
+                    finished_style="cyan",
+                ),
                 f"{100 * run.rows_done // (run.rows or 1)}%",
                 f"{run.rows:,}",
                 _pace(run),
@@ -264,7 +277,8 @@ def _pace(run: OpenImport) -> Text:
         return Text(f"STUCK: {plain(run.reason)}; see `tallyman imports show`", WRONG)
     rate = f"{run.rows_per_second:,.0f}/s" if run.rows_per_second else "no row lately"
     left = f", {ago(run.seconds_left)} left" if run.seconds_left is not None else ""
-    return Text(f"{run.state} {rate}{left}")
+    doing = "" if run.state is RunState.RUNNING else f"{run.state}, "
+    return Text(f"{doing}{rate}{left}")
 
 
 def _workers(frame: Frame) -> _Section:

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.command.exit_codes import ExitCode
+from worker.plain_text import plain
 
 WIDE = 1_000
 """Columns where there is no terminal: a line that a program reads is never folded."""
@@ -83,5 +84,6 @@ def _shown(cell: object) -> str:
         case datetime():
             text = f"{cell:%Y-%m-%d %H:%M:%S}"
         case _:
-            text = str(cell)
+            # Producers name jobs and files: what they say must not reach the terminal as commands.
+            text = "\n".join(plain(line) for line in str(cell).splitlines())
     return text

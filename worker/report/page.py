@@ -252,7 +252,7 @@ def _stock_outs(summary: Summary) -> str:
     return _section(
         "Stock-outs",
         "Lines of orders that found too little of a product, whether a job or a row of a file"
-        " asked; a line that was short several times counts each time.",
+        " asked. An order that is sent again and refused again counts once.",
         table,
         draw=charts.stock_outs(summary) if period.short else None,
         none="Nothing was short in this period.",

@@ -26,6 +26,7 @@ from tests.ended_jobs import (
     seconds,
 )
 from tests.integration.command.conftest import Tallyman
+from tests.jobs import Probe, Script, accept, build_executor, probe_kinds, submission
 from worker.report.parts import MOST_PARTS, parts, width_for
 from worker.report.summary import Summary
 
@@ -147,6 +148,18 @@ class TestFigures:
         assert minute.took[0] == pytest.approx(1.5 + 60 / 119)
         # Of 121 values, the 119.8th is the 99th percentile: between the last two of the 120.
         assert minute.waited[2] == pytest.approx(1 + 118.8 / 119)
+
+    def test_know_when_jobs_began_that_a_worker_ran(self, engine: Engine) -> None:
+        accept(engine, submission("fine"), submission("refused", "refuse"))
+        do(engine, "UPDATE job SET created_at = now() - interval '40 seconds' WHERE id = 'fine'")
+        executor = build_executor(engine, probe_kinds(Script()))
+        executor.run_dispatched(Probe.kind, ["fine", "refused"], redelivered=False)
+        now = PostgresPeriods(engine).now()
+        times = sum_up(engine, since=now - HOUR).period.times_by_kind[Probe.kind]
+        assert times.jobs == 2
+        assert times.waited is not None
+        assert times.ran is not None
+        assert times.waited[2] > 30 > times.ran[2] > 0
 
     def test_do_not_say_that_a_message_waited_no_time(self, engine: Engine) -> None:
         part = sum_up(engine).period.times_by_part[NOON + 10 * MINUTE]
