@@ -110,7 +110,7 @@ def _latency(summary: Summary, frame: Frame, name: str, width: int) -> alt.Chart
         )
         # A line breaks where no job finished; a point shows what has no neighbours.
         .mark_line(
-            point=alt.OverlayMarkDef(size=14, filled=True, strokeWidth=0),
+            point=alt.OverlayMarkDef(size=24, filled=True, strokeWidth=0),
             strokeWidth=1.6,
             invalid="break-paths-show-path-domains",
         )

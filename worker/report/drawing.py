@@ -27,7 +27,7 @@ MOST_LABEL, MOST_WIDE_LABEL = 36, 100
 NUMBER = ",.6~r"
 """How numbers stand at an axis: with commas, and never as 1e+3."""
 SHORT_WORD = 9
-"""Of words that are no longer, a row of a phone has room for all."""
+"""Of words that are no longer, a row of a phone has room for three."""
 FORMS = ((300.0, "%H:%M:%S"), (172_800.0, "%H:%M"), (float("inf"), "%-d %b"))
 """How a moment stands at the axis of a period that is shorter than so many seconds."""
 
@@ -57,13 +57,19 @@ class Frame:
             legend=alt.Legend(
                 title=None,
                 orient="top",
-                columns=2 if self.is_narrow and max(map(len, key), default=0) > SHORT_WORD else 0,
+                columns=self._columns(key),
                 labelLimit=0,
                 # Fonts are wider where the page is read than where this is drawn.
-                columnPadding=26,
+                columnPadding=14 if self.is_narrow else 26,
                 symbolType="stroke" if is_line else "square",
             ),
         )
+
+    def _columns(self, key: Key) -> int:
+        """Return how many words stand in a row; 0 is all."""
+        if not self.is_narrow:
+            return 0
+        return 2 if max(map(len, key), default=0) > SHORT_WORD else 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,8 @@ from worker.told import named
 
 WIDE_FROM = 780
 """Width of a window, in pixels, from which the wide plots are shown."""
+SHORT = 26
+"""Characters of a cell that stand on one line, however narrow the window."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,7 +355,9 @@ def _cell(cell: object) -> str:
         case float():
             return f'<td class="number">{cell:,.1f}</td>'
         case _:
-            return f"<td>{_text(str(cell))}</td>"
+            text = plain(str(cell))
+            kind = "short" if len(text) <= SHORT else "long"
+            return f'<td class="{kind}">{escape(text)}</td>'
 
 
 def _text(text: str) -> str:

@@ -35,7 +35,8 @@ th, td { border-bottom: 1px solid var(--line); padding: 4px 14px 4px 0; text-ali
   vertical-align: top; }
 th.number { text-align: right; }
 th { color: var(--faint); font-weight: 600; white-space: nowrap; }
-td { max-width: 44ch; overflow-wrap: anywhere; }
+td.short { white-space: nowrap; }
+td.long { max-width: 44ch; min-width: 26ch; overflow-wrap: break-word; }
 .number { text-align: right; white-space: nowrap; }
 section > p.note { font-size: 13px; }
 footer { border-top: 1px solid var(--line); font-size: 13px; padding-top: 16px; }

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from sqlalchemy import Engine
 
+from domain.imports.runs import RowEnd
 from tests.ended_jobs import NOON, attempt_failed, ended, failure, happened, imported, seconds
 from tests.integration.command.conftest import Tallyman
 
@@ -54,7 +55,15 @@ def report(engine: Engine, tallyman: Tallyman, tmp_path: Path) -> Path:
     ended(engine, at=NOON, state="rejected", kind=long, error=failure("<script>", long))
     line = {"sku": f"<b>{long}", "requested": 9, "available": 0}
     happened(engine, "OutOfStock", {"lines": [line]}, at=NOON)
-    imported(engine, "r", at=NOON, file_name=f"{long}.csv", ends={"created": 4, "refused": 6})
+    imported(
+        engine,
+        "r",
+        at=NOON,
+        file_name=f"{long}.csv",
+        state="running",
+        ends={end.value: 9 for end in RowEnd},
+        rows=99,
+    )
     file = tmp_path / "report.html"
     ran = tallyman(
         "report", "--since", "2026-03-02T12:00", "--until", "2026-03-02T13:00", "--html", file
