@@ -1,16 +1,12 @@
 """The page: one file that needs nothing else, safe to mail, for people and screen readers."""
 
-import base64
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Iterable
 
 from adapters.postgres.period import Times
 from domain.imports.runs import RowEnd
 from worker.durations import short, whole
-from worker.plain_text import plain
 from worker.report import charts, style
-from worker.report.drawing import NARROW, WIDE, Draw, pictures
+from worker.report.elements import Table, section, text, when
 from worker.report.summary import (
     ENDS,
     MEASURES,
@@ -21,42 +17,11 @@ from worker.report.summary import (
 )
 from worker.told import named
 
-WIDE_FROM = 780
-"""Width of a window, in pixels, from which the wide plots are shown."""
-SHORT = 26
-"""Characters of a cell that stand on one line, however narrow the window."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Table:
-    heads: Sequence[str]
-    rows: Sequence[Sequence[object]]
-    in_all: int | None = None
-    """Rows that there are; more than are shown where the list is long."""
-
-    def html(self, name: str) -> str:
-        heads = "".join(
-            f'<th scope="col"{self._side(place)}>{_text(head)}</th>'
-            for place, head in enumerate(self.heads)
-        )
-        rows = "".join(f"<tr>{''.join(_cell(cell) for cell in row)}</tr>" for row in self.rows)
-        more = ""
-        if self.in_all is not None and self.in_all > len(self.rows):
-            more = f'<p class="note">The first {len(self.rows):,} of {self.in_all:,}.</p>'
-        return (
-            f'<div class="scroll" role="region" tabindex="0" aria-label="{_text(name)}">'
-            f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>{more}"
-        )
-
-    def _side(self, place: int) -> str:
-        numbers = all(isinstance(row[place], int | float) for row in self.rows)
-        return ' class="number"' if numbers else ""
-
 
 def page(summary: Summary) -> str:
     """Return the page as HTML."""
     period = summary.period
-    head = f"{_when(period.since)} to {_when(period.until)}"
+    head = f"{when(period.since)} to {when(period.until)}"
     body = "\n".join((_headline(summary), *_sections(summary)))
     return f"""<!doctype html>
 <html lang="en">
@@ -73,15 +38,15 @@ def page(summary: Summary) -> str:
 <body>
 <header>
 <h1>Tallyman report</h1>
-<p><time datetime="{period.since.isoformat()}">{_when(period.since)}</time> to
-<time datetime="{period.until.isoformat()}">{_when(period.until)}</time> UTC,
+<p><time datetime="{period.since.isoformat()}">{when(period.since)}</time> to
+<time datetime="{period.until.isoformat()}">{when(period.until)}</time> UTC,
 {whole(summary.seconds)}</p>
 </header>
 <main>
 {body}
 </main>
 <footer>
-<p>Made {_when(summary.made_at)} UTC from the ledger of jobs. All times are UTC. No personal data:
+<p>Made {when(summary.made_at)} UTC from the ledger of jobs. All times are UTC. No personal data:
 reasons of jobs that may be of people are left out.</p>
 </footer>
 </body>
@@ -102,7 +67,7 @@ def _headline(summary: Summary) -> str:
         ("failed attempts", f"{summary.failed_attempts:,}", "tried again or out of attempts"),
     ]
     items = "".join(
-        f"<div><dt>{_text(name)}</dt><dd>{value}<small>{_text(note)}</small></dd></div>"
+        f"<div><dt>{text(name)}</dt><dd>{value}<small>{text(note)}</small></dd></div>"
         for name, value, note in tiles
     )
     return f'<dl class="tiles" aria-label="In short">{items}</dl>'
@@ -121,19 +86,19 @@ def _sections(summary: Summary) -> Iterable[str]:
 
 def _throughput(summary: Summary) -> str:
     parts = [part for part in summary.parts if part.key in summary.by_part]
-    table = _Table(
+    table = Table(
         heads=("from", "to", "jobs per second", *ENDS),
         rows=[
             (
-                _when(part.begin),
-                _when(part.end),
+                when(part.begin),
+                when(part.end),
                 round(summary.rate(part), 1),
                 *(summary.by_part[part.key][state] for state in ENDS),
             )
             for part in parts
         ],
     )
-    return _section(
+    return section(
         "Throughput",
         f"Jobs that finished, per second, in parts of {whole(summary.period.width.total_seconds())}"
         f": {summary.jobs / summary.seconds:,.1f} on average and {summary.peak:,.1f} at the most.",
@@ -149,7 +114,7 @@ def _latencies(summary: Summary) -> str:
         for kind in list(summary.by_kind)[:MOST_KINDS]
         if (found := summary.period.times_by_kind.get(kind))
     }
-    table = _Table(
+    table = Table(
         heads=(
             "kind",
             "jobs",
@@ -158,7 +123,7 @@ def _latencies(summary: Summary) -> str:
         rows=[(kind, found.jobs, *_shown(found)) for kind, found in times.items()],
         in_all=len(summary.period.times_by_kind),
     )
-    return _section(
+    return section(
         "How long jobs took",
         "Half of the jobs were no slower than p50, 95 of 100 no slower than p95, and 99 of 100 no"
         " slower than p99.",
@@ -181,7 +146,7 @@ def _shown(times: Times) -> Iterable[str]:
 
 def _outcomes(summary: Summary) -> str:
     kinds = list(summary.by_kind.items())
-    table = _Table(
+    table = Table(
         heads=("kind", "finished", *ENDS),
         rows=[
             (kind, jobs.total(), *(jobs[state] for state in ENDS))
@@ -189,7 +154,7 @@ def _outcomes(summary: Summary) -> str:
         ],
         in_all=len(kinds),
     )
-    return _section(
+    return section(
         "Outcomes by kind",
         "How the jobs of each kind ended, as shares of those that finished; the number beside a"
         " kind is how many these are.",
@@ -201,15 +166,15 @@ def _outcomes(summary: Summary) -> str:
 
 def _failures(summary: Summary) -> str:
     failed = summary.failed_by_part
-    table = _Table(
+    table = Table(
         heads=("from", "to", "tried again", "out of attempts"),
         rows=[
-            (_when(part.begin), _when(part.end), *failed[part.key])
+            (when(part.begin), when(part.end), *failed[part.key])
             for part in summary.parts
             if part.key in failed
         ],
     )
-    return _section(
+    return section(
         "Retries",
         f"Attempts that failed, in parts of {whole(summary.period.width.total_seconds())}: those"
         " after which the job was tried again, and those that were its last.",
@@ -221,7 +186,7 @@ def _failures(summary: Summary) -> str:
 
 def _errors(summary: Summary) -> str:
     period = summary.period
-    table = _Table(
+    table = Table(
         heads=("error", "kind", "what", "times", "an example"),
         rows=[
             (
@@ -235,7 +200,7 @@ def _errors(summary: Summary) -> str:
         ],
         in_all=period.errors_in_all,
     )
-    return _section(
+    return section(
         "Errors",
         "What the business refused, and what made attempts fail, the most frequent first.",
         table,
@@ -246,12 +211,12 @@ def _errors(summary: Summary) -> str:
 
 def _stock_outs(summary: Summary) -> str:
     period = summary.period
-    table = _Table(
+    table = Table(
         heads=("SKU", "lines refused", "lines that wait", "units lacking"),
         rows=[(each.sku, each.refused, each.waiting, each.units) for each in period.short],
         in_all=period.skus_in_all,
     )
-    return _section(
+    return section(
         "Stock-outs",
         "Lines of orders that found too little of a product, whether a job or a row of a file"
         " asked. An order that is sent again and refused again counts once.",
@@ -263,7 +228,7 @@ def _stock_outs(summary: Summary) -> str:
 
 def _runs(summary: Summary) -> str:
     period = summary.period
-    table = _Table(
+    table = Table(
         heads=("file", "what", "state", "rows", "done", "refused", "failed", "began", "took"),
         rows=[
             (
@@ -274,14 +239,14 @@ def _runs(summary: Summary) -> str:
                 run.rows_done,
                 run.ends.get(RowEnd.REFUSED, 0),
                 run.ends.get(RowEnd.FAILED, 0),
-                _when(run.created_at),
+                when(run.created_at),
                 short(seconds_of(run, until=summary.made_at)),
             )
             for run in period.runs
         ],
         in_all=period.runs_in_all,
     )
-    return _section(
+    return section(
         "Imports",
         "What became of the rows of files, as shares of each file, as it stands now.",
         table,
@@ -292,16 +257,16 @@ def _runs(summary: Summary) -> str:
 
 def _dead(summary: Summary) -> str:
     period = summary.period
-    table = _Table(
+    table = Table(
         heads=("job", "kind", "attempts", "died", "reason"),
         rows=[
-            (job.id, job.kind, job.attempts, _when(job.died_at),
+            (job.id, job.kind, job.attempts, when(job.died_at),
              named(job.kind, job.error, job.message))
             for job in period.dead
         ],
         in_all=period.dead_in_all,
     )  # fmt: skip
-    return _section(
+    return section(
         "Dead jobs",
         "Jobs that ran out of attempts in this period and are dead still; `tallyman jobs show`"
         " tells all of one, `tallyman jobs retry` starts it over.",
@@ -311,62 +276,5 @@ def _dead(summary: Summary) -> str:
     )
 
 
-def _section(
-    title: str,
-    words: str,
-    table: _Table,
-    *,
-    none: str,
-    draw: Draw | None = None,
-    is_open: bool = False,
-    fine_print: str = "",
-) -> str:
-    if not table.rows and none:
-        return f"<section><h2>{title}</h2><p>{none}</p></section>"
-    figures = table.html(title)
-    if not is_open:
-        figures = f"<details><summary>Figures</summary>{figures}</details>"
-    small = f'<p class="note">{_text(fine_print)}</p>' if fine_print else ""
-    plot = _picture(draw, f"{title}. {words} The figures are in the table below.") if draw else ""
-    return f"<section><h2>{title}</h2><p>{_text(words)}</p>{plot}{small}{figures}</section>"
-
-
-def _picture(draw: Draw, alternative: str) -> str:
-    drawn = {key: _data(svg) for key, svg in pictures(draw).items()}
-    sources = "".join(
-        f'<source media="{dark}(min-width: {WIDE_FROM}px)" srcset="{drawn[theme, WIDE]}">'
-        + (f'<source media="{dark[:-5]}" srcset="{drawn[theme, NARROW]}">' if dark else "")
-        for theme, dark in (("dark", "screen and (prefers-color-scheme: dark) and "), ("light", ""))
-    )
-    return (
-        f'<figure><picture>{sources}<img src="{drawn["light", NARROW]}"'
-        f' alt="{_text(alternative)}"></picture></figure>'
-    )
-
-
-def _data(svg: str) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-
-
-def _cell(cell: object) -> str:
-    match cell:
-        case int():
-            return f'<td class="number">{cell:,}</td>'
-        case float():
-            return f'<td class="number">{cell:,.1f}</td>'
-        case _:
-            text = plain(str(cell))
-            kind = "short" if len(text) <= SHORT else "long"
-            return f'<td class="{kind}">{escape(text)}</td>'
-
-
-def _text(text: str) -> str:
-    return escape(plain(text))
-
-
 def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f}%" if whole else "-"
-
-
-def _when(moment: object) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}"
