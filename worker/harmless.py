@@ -2,6 +2,8 @@
 
 import re
 
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
 # What moves a cursor, colours, retitles or erases; what turns text around. Lines and tabs stay.
 _STEERING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -21,3 +23,10 @@ def harmless_line(text: str) -> str:
 def harmless_json(text: str) -> str:
     """Return JSON that says the same."""
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def plain(text: str, *, most: int | None = None) -> str:
+    """Return one line: control and format characters replaced, cut to `most` characters."""
+    line = " ".join(text.splitlines()) if "\n" in text else text
+    shown = "".join(each if each.isprintable() else REPLACEMENT for each in line)
+    return shown if most is None or len(shown) <= most else f"{shown[: most - 1]}…"

@@ -101,6 +101,7 @@ UPDATE job SET
     attempts = job.attempts + %(count)s,
     run_after = NULL,
     next_dispatch = NULL,
+    began_at = now(),
     finished_at = clock_timestamp()
 FROM json_to_recordset(%(rows)s::json)
     AS finished (id text, state text, result jsonb, error jsonb, forget boolean)

@@ -67,6 +67,8 @@ job = Table(
     Column("traceparent", Text),
     Column("parent_id", Text),
     _now("created_at"),
+    # When the transaction began that decided it: until then it waited, from then on it ran.
+    _moment("began_at"),
     _moment("finished_at"),
     _moment("scrubbed_at"),
     CheckConstraint("char_length(id) BETWEEN 1 AND 255", name="id_length"),

@@ -133,3 +133,24 @@ class TestRetry:
 
         assert pipeline.until(job, JobState.SUCCEEDED).attempts == 2
         assert pipeline.allocated(job) == 1
+
+
+class TestTop:
+    def test_shows_the_workers_and_what_runs(self, pipeline: Pipeline, tallyman: Tallyman) -> None:
+        pipeline.has_stock("top", 5)
+        with pipeline.database.transaction():
+            # A worker that places an order waits for these rows.
+            pipeline.database.execute("SELECT FROM batch WHERE sku = 'top' FOR UPDATE")
+            pipeline.by_submission("top", order("top", "top"))
+
+            def seen() -> dict[str, Any] | None:
+                shown = tallyman("top")
+                return shown if shown["workers"][0]["busy"] else None
+
+            shown = eventually(seen, what="a worker is busy")
+        [worker] = shown["workers"]
+        assert (worker["processes"], worker["closed"]) == (2, None)
+        assert shown["relay_measures"]
+        allocation = shown["queues"][0]
+        assert (allocation["queue"], allocation["running"]) == ("allocation", 1)
+        pipeline.until("top", JobState.SUCCEEDED)

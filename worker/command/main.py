@@ -41,6 +41,10 @@ COMMANDS: Mapping[str, Lazy] = {
     "demo": Lazy(place="worker.command.demo:demo", help="Show the whole journey of some orders."),
     "up": Lazy(place="worker.command.up:up", help="Run everything on this machine until Ctrl-C."),
     "down": Lazy(place="worker.command.up:down", help="Stop what `up` or `demo --keep` runs."),
+    "top": Lazy(place="worker.command.top:top", help="Show what goes on now, in the terminal."),
+    "report": Lazy(
+        place="worker.command.report:report", help="Sum up a period, as a page with plots too."
+    ),
     "submit": Lazy(place="worker.command.submit:submit", help="Hand over jobs."),
     "jobs": Lazy(place="worker.command.jobs:app", help="Look at jobs, retry and cancel them."),
     "parked": Lazy(

@@ -87,5 +87,6 @@ def _shown(cell: object) -> str:
         case datetime():
             text = f"{cell:%Y-%m-%d %H:%M:%S}"
         case _:
+            # Producers name jobs and files: what they say must not reach the terminal as commands.
             text = harmless(str(cell))
     return text

@@ -1,0 +1,1 @@
+"""The board of `tallyman top`: what is seen, and how it is drawn."""
