@@ -20,6 +20,7 @@ from adapters.postgres.engine import create
 from adapters.postgres.outbox_feed import PostgresOutboxFeed
 from adapters.postgres.persistence import is_outage
 from adapters.postgres.queue_gauges import PostgresQueueGauges
+from adapters.postgres.tallies import Folding
 from domain.jobs.dispatching import Grouping
 from domain.jobs.queues import QUEUES
 from worker import flower, logs
@@ -114,16 +115,16 @@ def _relaying_events(
 @contextmanager
 def _measuring_queues(addresses: Addresses, relay: Relay) -> Iterator[None]:
     """Measure the queues of a relay, in a thread, while the context lasts."""
+    engine = create(
+        addresses.database_url,
+        application="tallyman queues",
+        # A relay that is to stop waits for this thread.
+        statement_timeout_ms=5_000,
+        by_index=True,
+    )
     measuring = QueueMeasuring(
-        gauges=PostgresQueueGauges(
-            create(
-                addresses.database_url,
-                application="tallyman queues",
-                # A relay that is to stop waits for this thread.
-                statement_timeout_ms=5_000,
-                by_index=True,
-            )
-        ),
+        gauges=PostgresQueueGauges(engine),
+        folding=Folding(engine=engine),
         queues=relay.queues,
         messages=lambda: relay.messages,
         stopping=relay.stopping,
