@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 
 import billiard.pool
@@ -203,11 +203,14 @@ def run_metrics(settings: Settings) -> None:
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: stopping.set())
     port = METRICS_PORT if settings.health_port is None else settings.health_port
-    with monitored(
-        settings.model_copy(update={"health_port": port}),
-        process="metrics",
-        stand=stand,
-        collectors=[ledger],
+    with (
+        closing(ledger),
+        monitored(
+            settings.model_copy(update={"health_port": port}),
+            process="metrics",
+            stand=stand,
+            collectors=[ledger],
+        ),
     ):
         stopping.wait()
 

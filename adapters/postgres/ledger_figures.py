@@ -132,6 +132,10 @@ class LedgerFigures:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    def close(self) -> None:
+        """Close the connections; the next look opens another."""
+        self._engine.dispose()
+
     def glance(self) -> Glance:
         with self._engine.connect() as connection:
             activity = connection.exec_driver_sql(_ACTIVITY).one()

@@ -26,6 +26,7 @@ class LedgerCollector(Collector):
 
     glances: Looks[Glance]
     censuses: Looks[Census]
+    figures: tuple[LedgerFigures, ...]
     most_waiting: int
     has_stream: bool
     """Whether events are relayed anywhere."""
@@ -45,16 +46,19 @@ class LedgerCollector(Collector):
                 )
             )
 
+        glancing, counting = figures("glance", seconds=3), figures("census", seconds=30)
         return cls(
-            glances=Looks(
-                name="glance", look=figures("glance", seconds=3).glance, every=GLANCE_SECONDS
-            ),
-            censuses=Looks(
-                name="census", look=figures("census", seconds=30).census, every=CENSUS_SECONDS
-            ),
+            glances=Looks(name="glance", look=glancing.glance, every=GLANCE_SECONDS),
+            censuses=Looks(name="census", look=counting.census, every=CENSUS_SECONDS),
+            figures=(glancing, counting),
             most_waiting=most_waiting,
             has_stream=has_stream,
         )
+
+    def close(self) -> None:
+        """Let go of PostgreSQL."""
+        for each in self.figures:
+            each.close()
 
     def describe(self) -> Iterator[Metric]:
         """Name nothing: to be registered must not ask the database."""

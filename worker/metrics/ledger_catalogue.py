@@ -82,10 +82,14 @@ IMPORT_ROWS = counter("import_rows", "Imported rows by what became of them.", "t
 
 EVENTS = counter("events", "Events, by name.", "event")
 LINES = counter(
-    "order_lines", "Times that lines of orders were allocated, backordered, …", "outcome"
+    "order_lines",
+    "Lines of orders that were allocated, backordered, refused or deallocated.",
+    "outcome",
 )
 LINE_UNITS = counter("order_line_units", "Units of these lines.", "outcome")
-USERS = counter("user_changes", "Users registered, updated, erased, …", "change")
+USERS = counter(
+    "user_changes", "Changes of users: registered, updated, status_changed or erased.", "change"
+)
 STOCK_OUT_LINES = gauge(
     "stock_out_lines",
     "Lines refused or backordered within a day; the 20 products that ran out most often.",
