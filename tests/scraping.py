@@ -8,6 +8,15 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from worker.metrics import ledger_catalogue, process_catalogue
+from worker.metrics.catalogue import Described
+
+CATALOGUE = {
+    metric.name: metric
+    for module in (ledger_catalogue, process_catalogue)
+    for metric in vars(module).values()
+    if isinstance(metric, Described)
+}
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
 

@@ -29,17 +29,6 @@ class Described:
     labels: tuple[str, ...]
     help: str
 
-    def __post_init__(self) -> None:
-        _described[self.name] = self
-
-
-_described: dict[str, Described] = {}
-
-
-def catalogue() -> Mapping[str, Described]:
-    """Return all metrics by name, in the order of their descriptions."""
-    return _described
-
 
 def gauge(name: str, tells: str, *labels: str) -> Described:
     return Described(name=f"tallyman_{name}", type=Type.GAUGE, labels=labels, help=tells)

@@ -15,7 +15,8 @@ from domain.jobs.queues import QUEUES
 from domain.kinds import KINDS
 from tests.integration.metrics.conftest import do
 from tests.jobs import Script, accept, build_executor, probe_kinds, submission
-from worker.metrics.catalogue import Type, catalogue
+from tests.scraping import CATALOGUE
+from worker.metrics.catalogue import Type
 from worker.metrics.ledger import LedgerCollector
 from worker.metrics.looks import Looks
 
@@ -58,14 +59,14 @@ class TestTheCollector:
         found = told(collector)
         for family in found.values():
             name = family.name + ("_total" if family.type == Type.COUNTER else "")
-            described = catalogue()[name]
+            described = CATALOGUE[name]
             assert family.type == described.type
             for sample in family.samples:
                 assert set(sample.labels) - {"le"} == set(described.labels)
         of_processes = {"ready", "live", "build_info", "round_age_seconds"}
         missing = {
             name.removesuffix("_total")
-            for name, metric in catalogue().items()
+            for name, metric in CATALOGUE.items()
             if name.removesuffix("_total") not in found
         }
         assert all(
