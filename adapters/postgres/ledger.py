@@ -106,6 +106,8 @@ WITH done AS (
         AS finished (id text, state text, result jsonb, error jsonb, forget boolean,
                      since timestamptz)
     WHERE job.id = finished.id
+      -- Whatever plan a session keeps that was made while the table was empty: by key.
+      AND job.id = ANY(%(ids)s)
     RETURNING job.kind, job.state, job.error ->> 'type' AS error, {TIMES}
 )
 {TALLY_FINISHED}"""
@@ -298,6 +300,7 @@ class PostgresLedger:
         self._connection.exec_driver_sql(
             _FINISH,
             {
+                "ids": [job.id for job, _ in outcomes],
                 "rows": as_rows(_finished(job, outcome) for job, outcome in outcomes),
                 "count": int(not counted),
             },
