@@ -202,13 +202,13 @@ class TestFolding:
         do(
             engine,
             "INSERT INTO job_tally (kind, state, waited_below, took_below, jobs, waited, took)"
-            " SELECT kind, state, waited_below, took_below, jobs, waited, took"
+            " SELECT kind, state, waited_below, took_below, 3 * jobs, waited, took"
             f" FROM job_tally, generate_series(1, {MANY // 4})",
         )
         do(
             engine,
             "INSERT INTO event_tally (name, number, units)"
-            f" SELECT 'LineAllocated', 1, n FROM generate_series(1, {MANY}) AS n",
+            f" SELECT 'LineAllocated', 2, n FROM generate_series(1, {MANY}) AS n",
         )
         before = rounded(read(engine))
         assert folding.fold() > MANY
