@@ -12,6 +12,10 @@ import structlog
 log = structlog.get_logger()
 
 
+NAMES = ("postgresql", "broker_publish", "broker_ask", "event_stream", "redis_mirror")
+"""Breakers of this system; several may have one name."""
+
+
 class State(StrEnum):
     """How a breaker stands, from the best to the worst."""
 
@@ -97,6 +101,17 @@ def states() -> dict[str, State]:
     return found
 
 
+Listener = Callable[[str, State, float], None]
+"""Told the name of a breaker, its new state, and for how many seconds it stays open if it does."""
+
+_listeners: list[Listener] = []
+
+
+def listen(listener: Listener) -> None:
+    """Have `listener` told whenever one of this process's breakers changes."""
+    _listeners.append(listener)
+
+
 class _Memory(pybreaker.CircuitMemoryStorage):
     """Forgets when it was opened if that is yet to come: somebody has set the clock back."""
 
@@ -126,3 +141,5 @@ class _ChangeLog(pybreaker.CircuitBreakerListener):
                 log.info("circuit_closed", circuit=cb.name)
             case _:
                 pass
+        for listener in _listeners:
+            listener(str(cb.name), State(new_state.name), cb.reset_timeout)

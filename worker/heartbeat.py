@@ -22,6 +22,7 @@ class Heartbeat:
     data_folder: Path
     process: str
     _complained: bool = field(default=False, init=False)
+    _beaten_at: float = field(default_factory=time.monotonic, init=False)
 
     @property
     def file(self) -> Path:
@@ -29,6 +30,7 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Note that the process is at work; where that cannot be written, work goes on."""
+        self._beaten_at = time.monotonic()
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self.file.touch()
@@ -36,6 +38,11 @@ class Heartbeat:
             if not self._complained:
                 self._complained = True
                 log.warning("heartbeat_not_written", file=str(self.file), error=str(error))
+
+    @property
+    def age_seconds(self) -> float:
+        """Return the time since this process was last at work."""
+        return time.monotonic() - self._beaten_at
 
     def stop(self) -> None:
         """Remove the file, and those of processes that are gone."""

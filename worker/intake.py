@@ -49,9 +49,21 @@ class Intake(bootsteps.StartStopStep):
         self._not_before = 0.0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._is_tick_asked_for = False
+        self.ticked_at = time.monotonic()
+        """When the consumer's loop last went round."""
+        self.is_connected = False
+        """Whether there is a connection to the broker, so that the loop goes round."""
+        consumer.intake = self
+
+    @property
+    def objection(self) -> str | None:
+        """Say why no jobs are taken; None where they are."""
+        return None if self._is_open else self._reason or "PostgreSQL has not answered yet"
 
     def start(self, _: Consumer) -> None:
         """Begin to watch; after each connection to the broker, stay as it is."""
+        self.ticked_at, self.is_connected = time.monotonic(), True
         self._consumer.call_soon(self._settle)
         if self._thread is None:
             ledger_away.connect(self._on_ledger_away)
@@ -59,7 +71,8 @@ class Intake(bootsteps.StartStopStep):
             self._thread.start()
 
     def stop(self, _: Consumer) -> None:
-        """Do nothing: the connection to the broker is made again, and the watch goes on."""
+        """Go on with the watch: the connection to the broker is made again."""
+        self.is_connected = False
 
     def shutdown(self, _: Consumer) -> None:
         """Watch no more."""
@@ -71,6 +84,9 @@ class Intake(bootsteps.StartStopStep):
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
+            if not self._is_tick_asked_for:
+                self._is_tick_asked_for = True
+                self._consumer.call_soon(self._tick)
             try:
                 objection = self.watch.objection()
             except Exception:
@@ -96,6 +112,9 @@ class Intake(bootsteps.StartStopStep):
         self._consumer.call_soon(self._rest)
 
     # What follows runs in the consumer's own loop.
+
+    def _tick(self) -> None:
+        self.ticked_at, self._is_tick_asked_for = time.monotonic(), False
 
     def _open(self) -> None:
         if self._is_open or self._consumer.blueprint.state != bootsteps.RUN:

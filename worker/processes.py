@@ -1,15 +1,17 @@
-"""The four kinds of process, each built from the settings and run until it is told to stop."""
+"""The kinds of process, each built from the settings and run until it is told to stop."""
 
 import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 
 import billiard.pool
+from billiard.process import current_process
 from celery import Celery
+from celery.signals import worker_process_init
 from celery.utils.nodenames import host_format
 
 from adapters.broker import CeleryBroker
@@ -22,6 +24,7 @@ from adapters.postgres.operations import JobOperations
 from adapters.postgres.outbox_feed import PostgresOutboxFeed
 from adapters.postgres.persistence import Persistently, is_outage
 from adapters.postgres.queue_gauges import PostgresQueueGauges
+from adapters.postgres.tallies import Folding
 from domain.errors import DomainError
 from domain.jobs.dispatching import Grouping
 from domain.jobs.queues import QUEUES
@@ -30,11 +33,15 @@ from worker.addresses import Addresses, resolve
 from worker.app import configured
 from worker.event_relay import EventRelay
 from worker.heartbeat import Heartbeat
+from worker.metrics.breaker_board import BreakerBoard
+from worker.metrics.ledger import LedgerCollector
+from worker.monitoring import METRICS_PORT, Standing, monitored
 from worker.producer import Producer
 from worker.queue_measuring import QueueMeasuring
 from worker.relay import Relay
 from worker.schedule import LedgerScheduler, entries, source_entries
 from worker.settings import Settings
+from worker.standing import Away, Consuming, Rounds
 
 LAST_RESULT_LOOKS = 30
 """Looks, a tenth of a second apart, for whether a worker process's last result was read."""
@@ -57,7 +64,17 @@ def run_worker(settings: Settings, *, queues: Sequence[str], concurrency: int) -
         without_gossip=True,
         without_mingle=True,
     )
-    worker.start()
+    board = BreakerBoard()
+    board.listen()
+    worker_process_init.connect(lambda **_: board.move_to(1 + current_process().index), weak=False)
+    consuming = Consuming(worker=worker)
+    with monitored(
+        settings,
+        process="worker",
+        stand=consuming.stand,
+        collectors=[consuming.collector(), board],
+    ):
+        worker.start()
     return int(worker.exitcode or 0)
 
 
@@ -80,8 +97,10 @@ def run_relay(settings: Settings) -> None:
     )
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: relay.stopping.set())
+    rounds = Rounds(heartbeat=heartbeat, objection=lambda: relay.objection)
     try:
         with (
+            _monitored_rounds(settings, rounds),
             _relaying_events(settings, addresses, stopping=relay.stopping),
             _measuring_queues(addresses, relay),
         ):
@@ -117,16 +136,16 @@ def _relaying_events(
 @contextmanager
 def _measuring_queues(addresses: Addresses, relay: Relay) -> Iterator[None]:
     """Measure the queues of a relay, in a thread, while the context lasts."""
+    engine = create(
+        addresses.database_url,
+        application="tallyman queues",
+        # A relay that is to stop waits for this thread.
+        statement_timeout_ms=5_000,
+        by_index=True,
+    )
     measuring = QueueMeasuring(
-        gauges=PostgresQueueGauges(
-            create(
-                addresses.database_url,
-                application="tallyman queues",
-                # A relay that is to stop waits for this thread.
-                statement_timeout_ms=5_000,
-                by_index=True,
-            )
-        ),
+        gauges=PostgresQueueGauges(engine),
+        folding=Folding(engine=engine),
         queues=relay.queues,
         messages=lambda: relay.messages,
         stopping=relay.stopping,
@@ -147,19 +166,69 @@ def run_beat(settings: Settings) -> None:
     _require_schema(addresses.database_url)
     producer = Producer.at(addresses.database_url, most_waiting=settings.most_waiting)
     heartbeat = Heartbeat(data_folder=settings.data_folder, process="beat")
+    away = Away()
     scheduler = partial(
         LedgerScheduler,
         schedule_entries=entries(settings),
         described=partial(source_entries, settings.imports_folder),
         submit=producer.submit,
         alive=heartbeat.beat,
+        away=away.tell,
     )
+    rounds = Rounds(heartbeat=heartbeat, objection=lambda: away.objection)
     try:
-        configured().Beat(
-            scheduler_cls=scheduler, loglevel=settings.log_level, quiet=True, socket_timeout=None
-        ).run()
+        with _monitored_rounds(settings, rounds):
+            configured().Beat(
+                scheduler_cls=scheduler,
+                loglevel=settings.log_level,
+                quiet=True,
+                socket_timeout=None,
+            ).run()
     finally:
         heartbeat.stop()
+
+
+def run_metrics(settings: Settings) -> None:
+    """Tell the ledger's metrics until SIGTERM or SIGINT."""
+    logs.set_up(settings)
+    addresses = resolve(settings)
+    ledger = LedgerCollector.at(
+        addresses.database_url,
+        most_waiting=settings.most_waiting,
+        has_stream=addresses.mirror_url is not None,
+    )
+
+    def stand() -> Standing:
+        objection = ledger.objection()
+        return Standing(detail=objection or "at work", is_ready=objection is None)
+
+    stopping = threading.Event()
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda *_: stopping.set())
+    port = METRICS_PORT if settings.health_port is None else settings.health_port
+    with (
+        closing(ledger),
+        monitored(
+            settings.model_copy(update={"health_port": port}),
+            process="metrics",
+            stand=stand,
+            collectors=[ledger],
+        ),
+    ):
+        stopping.wait()
+
+
+@contextmanager
+def _monitored_rounds(settings: Settings, rounds: Rounds) -> Iterator[None]:
+    board = BreakerBoard()
+    board.listen()
+    with monitored(
+        settings,
+        process=rounds.heartbeat.process,
+        stand=rounds.stand,
+        collectors=[rounds.collector(), board],
+    ):
+        yield
 
 
 def _require_schema(database_url: str) -> None:

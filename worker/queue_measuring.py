@@ -1,4 +1,4 @@
-"""Measuring queues beside a relay: how much waits, since when, and how fast it gets less."""
+"""Measuring queues beside a relay: how much waits, since when and how fast; tallies made few."""
 
 import threading
 import time
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from adapters.postgres.queue_gauges import PostgresQueueGauges
+from adapters.postgres.tallies import Folding
 
 log = structlog.get_logger()
 
@@ -26,6 +27,7 @@ class QueueMeasuring:
     queues: tuple[str, ...]
     messages: Callable[[], Mapping[str, int]]
     """Messages in the broker, by queue, as far as is known."""
+    folding: Folding
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -35,6 +37,7 @@ class QueueMeasuring:
             began = time.monotonic()
             try:
                 self.gauges.measure(self.queues, messages=self.messages(), every=every)
+                self.folding.fold()
             except Exception as error:  # noqa: BLE001  jobs are relayed whatever fails here, and producers count by themselves
                 log.warning("queues_not_measured", error=type(error).__name__)
                 every = AWAY_SECONDS

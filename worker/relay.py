@@ -43,6 +43,8 @@ class Relay:
     """Told the name of each boundary as it is reached; tests interrupt there."""
     messages: dict[str, int] = field(default_factory=dict)
     """Messages in each queue at the last look; empty while the broker is away."""
+    objection: str | None = "it has not looked yet"
+    """Why it hands out nothing; None where it does."""
     _paced_at: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -55,15 +57,16 @@ class Relay:
             except BrokerAway as away:
                 self.messages = {}
                 log.warning("broker_away", error=str(away))
-                self._pause()
+                self._pause("the broker is away")
             except Exception as error:
                 if not is_outage(error):
                     raise
                 log.warning("postgres_away", error=str(error))
-                self._pause()
+                self._pause("PostgreSQL is away")
         log.info("relay_stopped")
 
-    def _pause(self) -> None:
+    def _pause(self, objection: str) -> None:
+        self.objection = objection
         # It is at work all the same: to start it again would help nobody.
         self.alive()
         self.stopping.wait(PAUSE_SECONDS)
@@ -72,6 +75,7 @@ class Relay:
         while not self.stopping.is_set():
             self.notice_lost_memory()
             published, is_full = self.relay_once()
+            self.objection = None
             self.alive()
             if is_full and not published:
                 self.stopping.wait(FULL_SECONDS)

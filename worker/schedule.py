@@ -189,12 +189,14 @@ class LedgerScheduler(Scheduler):
         described: Callable[[], tuple[Entry, ...]] = tuple,
         clock: Callable[[], datetime] = now,
         alive: Callable[[], None] = lambda: None,
+        away: Callable[[str | None], None] = lambda _: None,
         reached: Callable[[str], None] = lambda _: None,
         **options: Any,
     ) -> None:
         self._submit = submit
         self._clock = clock
         self._alive = alive
+        self._tell_away = away
         self._reached = reached
         self._is_away = False
         self._refused: set[str] = set()
@@ -217,6 +219,7 @@ class LedgerScheduler(Scheduler):
                     if not self._is_away:
                         log.warning("ledger_away", job_id=entry.job_id(slot), error=str(error))
                     self._is_away = True
+                    self._tell_away("PostgreSQL is away")
                     return PAUSE_SECONDS
                 except QueueFull as full:
                     # The slots of other queues are not to wait for this one.
@@ -248,3 +251,4 @@ class LedgerScheduler(Scheduler):
         else:
             log.info("slot_submitted", job_id=job_id, kind=entry.kind)
         self._is_away = False
+        self._tell_away(None)

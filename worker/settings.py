@@ -95,6 +95,13 @@ class Settings(BaseSettings):
     flower_most_messages: Annotated[int, Field(ge=100)] = 10_000
     """Messages that Flower remembers, the newest; it takes about 8 KB of memory for each."""
 
+    health_address: str = "127.0.0.1"
+    """Address on which a process tells how it is; open to other machines only in a network of
+    your own, for nobody is asked for a password."""
+    health_port: Annotated[int | None, Field(ge=0, le=65_535)] = None
+    """Port of a process's `/health/live`, `/health/ready` and `/metrics`; 0 is a free one.
+    Not set: none, and 9465 for `tallyman metrics`."""
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe message that is logged."""
     log_format: Literal["console", "json"] = "console"

@@ -1,5 +1,6 @@
 """A stack: servers, schema and processes of one data folder, all on this machine."""
 
+import json
 import os
 import shutil
 import threading
@@ -21,11 +22,15 @@ from worker.addresses import Addresses, resolve
 from worker.app import build_app
 from worker.health import Health
 from worker.holding import lock_file
+from worker.monitoring import METRICS_PORT
 from worker.settings import Settings, SettingsError
 from worker.supervisord import Program, Supervisord
 
 LOOK_SECONDS = 0.5
 """How often a stack looks whether its servers and its supervisord run."""
+MONITORED = ("metrics", "worker", "relay", "beat")
+"""Processes that tell how they are, in the order of their ports."""
+MOST_PORT = 65_535
 STOP_SECONDS = 15
 """Time that a process without jobs in hand has to end."""
 
@@ -41,6 +46,8 @@ class Plan:
     settings: Settings
     folder: Path
     with_flower: bool = True
+    with_metrics: bool = False
+    """Tell the ledger's metrics too; each process tells its own in any case."""
     may_move_flower: bool = False
     """Take another port for Flower where its own is taken."""
 
@@ -57,6 +64,8 @@ class Plan:
             Program(name="relay", stop_seconds=STOP_SECONDS),
             Program(name="beat", stop_seconds=STOP_SECONDS),
         ]
+        if self.with_metrics:
+            programs.append(Program(name="metrics", stop_seconds=STOP_SECONDS))
         if self.with_flower:
             programs.append(Program(name="flower", stop_seconds=STOP_SECONDS))
         return programs
@@ -76,6 +85,7 @@ class Stack:
         self.servers = EmbeddedServers(plan.folder)
         self.supervisord = Supervisord(plan.programs, folder=plan.folder)
         self.flower_port = plan.settings.flower_port
+        self.health_ports: dict[str, int] = {}
 
     @property
     def settings(self) -> Settings:
@@ -104,6 +114,7 @@ class Stack:
         for step in (
             self.clear,
             self._choose_port,
+            self._choose_health_ports,
             self._start_servers,
             self._migrate,
             self._start_processes,
@@ -184,6 +195,27 @@ class Stack:
                 " or leave Flower out with --no-flower"
             )
 
+    def _choose_health_ports(self) -> None:
+        first = self.plan.settings.health_port or METRICS_PORT
+        for place, name in enumerate(MONITORED):
+            if any(program.name == name for program in self.plan.programs):
+                port = free_port(preferred=min(first + place, MOST_PORT))
+                while port in (self.flower_port, *self.health_ports.values()):
+                    port = free_port(preferred=None)
+                self.health_ports[name] = port
+        address = self.plan.settings.health_address
+        host = "127.0.0.1" if address in ("0.0.0.0", "::") else address  # noqa: S104  not bound here
+        targets = [
+            {"targets": [f"{host}:{port}"], "labels": {"role": name}}
+            for name, port in self.health_ports.items()
+        ]
+        self.targets.write_text(json.dumps(targets, indent=2) + "\n", encoding="utf-8")
+
+    @property
+    def targets(self) -> Path:
+        """Return the file by which Prometheus finds the processes."""
+        return self.plan.folder / "prometheus.json"
+
     def _start_servers(self) -> None:
         if self.plan.settings.database_url is None and not self.servers.postgres.running():
             self.servers.postgres.start()
@@ -201,7 +233,10 @@ class Stack:
         # A killed worker leaves its temporary files: let that be where they are found and removed.
         shutil.rmtree(self._temporary, ignore_errors=True)
         self._temporary.mkdir(parents=True)
-        self.supervisord.start(leftovers.marked(self._environment(), folder=self.plan.folder))
+        self.supervisord.start(
+            leftovers.marked(self._environment(), folder=self.plan.folder),
+            ports=self.health_ports,
+        )
 
     @property
     def _temporary(self) -> Path:

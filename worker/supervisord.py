@@ -15,6 +15,9 @@ RESTARTS = 1_000
 """Tries to start a process before it is given up; the wait grows by a second with each."""
 
 
+NO_PORTS: Mapping[str, int] = {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """A process that has to run."""
@@ -29,7 +32,13 @@ class Program:
         return [sys.executable, "-P", "-m", "worker.command.main", self.name]
 
 
-def configuration(programs: Sequence[Program], *, folder: Path, logs: Path) -> str:
+def configuration(
+    programs: Sequence[Program],
+    *,
+    folder: Path,
+    logs: Path,
+    ports: Mapping[str, int] = NO_PORTS,
+) -> str:
     """Return supervisord's settings: no door to it but signals, and no secrets in them.
 
     `programs` are started in this order and stopped in the opposite one, each when those
@@ -62,7 +71,7 @@ redirect_stderr=true
 stdout_logfile={_escaped(logs / f"{program.name}.log")}
 stdout_logfile_maxbytes=10MB
 stdout_logfile_backups=3
-"""
+{_environment(ports.get(program.name))}"""
             for place, program in enumerate(programs, start=1)
         ]
     )
@@ -77,11 +86,14 @@ class Supervisord:
         self._process: subprocess.Popen[bytes] | None = None
         self.logs = folder / "logs"
 
-    def start(self, environment: Mapping[str, str]) -> None:
-        """Start it, and with it the programs."""
+    def start(self, environment: Mapping[str, str], *, ports: Mapping[str, int]) -> None:
+        """Start it, and with it the programs, which tell how they are at these ports."""
         self.logs.mkdir(mode=0o700, exist_ok=True)
         settings = self._folder / "supervisord.ini"
-        write_secret(settings, configuration(self._programs, folder=self._folder, logs=self.logs))
+        write_secret(
+            settings,
+            configuration(self._programs, folder=self._folder, logs=self.logs, ports=ports),
+        )
         with (self.logs / "supervisord.out").open("wb") as out:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "supervisor.supervisord", "-c", str(settings)],
@@ -98,6 +110,10 @@ class Supervisord:
     def tell_to_stop(self) -> None:
         if self._process is not None and self.runs():
             self._process.send_signal(signal.SIGTERM)
+
+
+def _environment(port: int | None) -> str:
+    return "" if port is None else f'environment=TALLYMAN_HEALTH_PORT="{port}"\n'
 
 
 def _escaped(value: object) -> str:

@@ -47,7 +47,7 @@ class Access:
 # What a job was told is its payload, which may be of a person; what came of it is not.
 _OF_A_JOB = """id, kind, queue, door, priority, state, run_after, attempts, max_attempts,
     dispatches, next_dispatch, result, error, correlation_id, traceparent, parent_id,
-    created_at, finished_at, scrubbed_at"""
+    created_at, began_at, finished_at, scrubbed_at"""
 _OF_A_PARKED_MESSAGE = """id, queue, reason, detail, task, message_id, content_type, form, size,
     copies, parked_at, last_parked_at, closed_as, closed_at"""
 _OF_A_USER = """id, external_id, username, username_key, email, email_key, email_verified, name,
@@ -66,6 +66,7 @@ ACCESS: Mapping[str, Access] = {
     "batch": Access(worker="SELECT, INSERT, UPDATE (purchased, allocated, eta)", **_WATCHED),
     # Who was erased is not for anybody to look up.
     "erased_identity": Access(worker="SELECT, INSERT", producer=None, operator=None, reader=None),
+    "event_tally": Access(worker="SELECT, INSERT, DELETE", **_WATCHED),
     "import_chunk": Access(
         worker="SELECT, INSERT, DELETE, UPDATE (content, job_id, ends, finished_at)",
         producer=None,
@@ -89,7 +90,7 @@ ACCESS: Mapping[str, Access] = {
     "job": Access(
         worker="""SELECT, INSERT, DELETE,
     UPDATE (queue, payload, state, run_after, attempts, dispatches, next_dispatch, result, error,
-    finished_at, scrubbed_at)""",
+    began_at, finished_at, scrubbed_at)""",
         # A job comes in as one that waits: its state and its outcome are not for a producer to say.
         producer=f"""SELECT ({_OF_A_JOB}, payload_hash),
     INSERT (id, kind, queue, door, priority, payload, payload_hash, max_attempts, correlation_id,
@@ -98,6 +99,13 @@ ACCESS: Mapping[str, Access] = {
     max_attempts, correlation_id, traceparent, parent_id, next_dispatch),
     UPDATE (state, run_after, attempts, dispatches, next_dispatch, result, error, finished_at)""",
         reader=f"SELECT ({_OF_A_JOB})",
+    ),
+    "job_tally": Access(
+        worker="SELECT, INSERT, DELETE",
+        producer=None,
+        # Who cancels a job, or has it start over, counts that.
+        operator="SELECT, INSERT",
+        reader="SELECT",
     ),
     "job_failure": Access(worker="SELECT, INSERT, UPDATE (error)", **_WATCHED),
     "order_line": Access(worker="SELECT, INSERT, UPDATE (quantity, state)", **_WATCHED),
@@ -136,7 +144,7 @@ SEQUENCES: Mapping[str, Access] = {
     "sales_order_sequence_seq": Access(worker="USAGE", producer=None, operator=None, reader=None)
 }
 
-FUNCTIONS = ("refuse_job_move()", "refuse_rewrite()")
+FUNCTIONS = ("refuse_job_move()", "refuse_lost_batch()", "refuse_rewrite()")
 """Functions of triggers: they run for whoever writes, and nobody calls them."""
 
 _PRIVILEGE = re.compile(r"(SELECT|INSERT|UPDATE|DELETE|USAGE)(?:\s*\(([^)]*)\))?")

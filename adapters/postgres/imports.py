@@ -8,11 +8,13 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
+from adapters.postgres.event_tally import TALLY_EVENTS, tally_rows
 from adapters.postgres.rows import as_rows
 from domain.imports.columns import Columns
 from domain.imports.rows import Reject, Row
 from domain.imports.runs import OnExists, Plan, Report, RowEnd, RowPolicy, Run, RunState
 from domain.imports.skips import SkipRule, Test
+from domain.measures import import_rows
 
 _OPEN = """
 INSERT INTO import_run (id, target, source, file_name, digest, plan, state, is_checked,
@@ -145,6 +147,7 @@ class PostgresImports:
             self._connection.exec_driver_sql(_FORGET, {"id": run.id})
 
     def report(self, run: Run, number: int, report: Report, *, job_id: str) -> None:
+        is_check = job_id.endswith(f":check:{number}")
         self._connection.exec_driver_sql(
             _DONE,
             {
@@ -153,9 +156,14 @@ class PostgresImports:
                 "job_id": job_id,
                 "ends": _json(report.ends),
                 # A check is read again, to take effect.
-                "keep": job_id.endswith(f":check:{number}"),
+                "keep": is_check,
             },
         )
+        if not (is_check or run.plan.dry_run):
+            self._connection.exec_driver_sql(
+                TALLY_EVENTS,
+                {"tallies": tally_rows(import_rows(run.plan.target, report.ends))},
+            )
         if report.errors:
             rows = [
                 {

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Row
 
+from adapters.postgres.job_tally import TALLY, TALLY_FINISHED, TIMES
 from adapters.postgres.rows import as_json, as_rows
 from domain.jobs.errors import IdempotencyConflict
 from domain.jobs.executor import failure_of
@@ -61,16 +62,21 @@ ON CONFLICT (id) DO NOTHING
 RETURNING {_COLUMNS}"""
 
 _PUT_OFF = f"""
-INSERT INTO job (id, kind, queue, door, priority, payload, payload_hash, max_attempts,
-                 correlation_id, traceparent, parent_id, state, error, run_after, next_dispatch,
-                 finished_at)
-VALUES (%(id)s, %(kind)s, %(queue)s, 'celery', %(priority)s, %(payload)s::jsonb, %(hash)s,
-        %(max_attempts)s, %(correlation_id)s, %(traceparent)s, %(parent_id)s,
-        CASE WHEN %(run_after)s::timestamptz IS NULL THEN 'cancelled' ELSE 'queued' END,
-        %(cancelled)s::jsonb, %(run_after)s, %(run_after)s,
-        CASE WHEN %(run_after)s::timestamptz IS NULL THEN now() END)
-ON CONFLICT (id) DO NOTHING
-RETURNING {_COLUMNS}"""
+WITH written AS (
+    INSERT INTO job (id, kind, queue, door, priority, payload, payload_hash, max_attempts,
+                     correlation_id, traceparent, parent_id, state, error, run_after, next_dispatch,
+                     finished_at)
+    VALUES (%(id)s, %(kind)s, %(queue)s, 'celery', %(priority)s, %(payload)s::jsonb, %(hash)s,
+            %(max_attempts)s, %(correlation_id)s, %(traceparent)s, %(parent_id)s,
+            CASE WHEN %(run_after)s::timestamptz IS NULL THEN 'cancelled' ELSE 'queued' END,
+            %(cancelled)s::jsonb, %(run_after)s, %(run_after)s,
+            CASE WHEN %(run_after)s::timestamptz IS NULL THEN now() END)
+    ON CONFLICT (id) DO NOTHING
+    RETURNING {_COLUMNS}
+), done AS (
+    SELECT kind, state, error FROM written WHERE state = 'cancelled'
+), tallied AS ({TALLY})
+SELECT * FROM written"""
 
 # A job keeps its place among those that wait, and goes to the queue that its kind is in now.
 _RELEASE = """
@@ -81,54 +87,69 @@ UPDATE job SET
 WHERE id = ANY(%(ids)s)"""
 
 _BEGIN = f"""
-UPDATE job SET
-    attempts = least(attempts + 1, max_attempts),
-    state = CASE WHEN attempts >= max_attempts THEN 'dead' ELSE state END,
-    error = CASE WHEN attempts >= max_attempts THEN %(lost)s::jsonb ELSE error END,
-    finished_at = CASE WHEN attempts >= max_attempts THEN now() END,
-    run_after = NULL,
-    next_dispatch = CASE WHEN attempts >= max_attempts THEN NULL ELSE now() + {LEASE} END
-WHERE id = %(id)s
-RETURNING {_COLUMNS}"""
+WITH begun AS (
+    UPDATE job SET
+        attempts = least(attempts + 1, max_attempts),
+        state = CASE WHEN attempts >= max_attempts THEN 'dead' ELSE state END,
+        error = CASE WHEN attempts >= max_attempts THEN %(lost)s::jsonb ELSE error END,
+        finished_at = CASE WHEN attempts >= max_attempts THEN now() END,
+        run_after = NULL,
+        next_dispatch = CASE WHEN attempts >= max_attempts THEN NULL ELSE now() + {LEASE} END
+    WHERE id = %(id)s
+    RETURNING {_COLUMNS}
+), done AS (
+    SELECT kind, state, error FROM begun WHERE state = 'dead'
+), tallied AS ({TALLY})
+SELECT * FROM begun"""
 
-_FINISH = """
-UPDATE job SET
-    state = finished.state,
-    result = finished.result,
-    error = finished.error,
-    payload = CASE WHEN finished.forget THEN '{}'::jsonb ELSE job.payload END,
-    scrubbed_at = CASE WHEN finished.forget THEN now() END,
-    attempts = job.attempts + %(count)s,
-    run_after = NULL,
-    next_dispatch = NULL,
-    began_at = now(),
-    finished_at = clock_timestamp()
-FROM json_to_recordset(%(rows)s::json)
-    AS finished (id text, state text, result jsonb, error jsonb, forget boolean)
-WHERE job.id = finished.id"""
+_FINISH = f"""
+WITH done AS (
+    UPDATE job SET
+        state = finished.state,
+        result = finished.result,
+        error = finished.error,
+        payload = CASE WHEN finished.forget THEN '{{}}'::jsonb ELSE job.payload END,
+        scrubbed_at = CASE WHEN finished.forget THEN now() END,
+        attempts = job.attempts + %(count)s,
+        run_after = NULL,
+        next_dispatch = NULL,
+        began_at = now(),
+        finished_at = clock_timestamp()
+    FROM json_to_recordset(%(rows)s::json)
+        AS finished (id text, state text, result jsonb, error jsonb, forget boolean,
+                     since timestamptz)
+    WHERE job.id = finished.id
+      -- Whatever plan a session keeps that was made while the table was empty: by key.
+      AND job.id = ANY(%(ids)s)
+    RETURNING job.kind, job.state, job.error ->> 'type' AS error, {TIMES}
+)
+{TALLY_FINISHED}"""
 
 _TAKE_BACK = "UPDATE job SET attempts = attempts - 1 WHERE id = %(id)s AND attempts > 0"
 
 _FAIL = f"""
-UPDATE job SET
-    attempts = tries,
-    dispatches = 0,
-    state = CASE WHEN dead THEN 'dead' ELSE 'retry' END,
-    error = %(error)s::jsonb,
-    run_after = CASE WHEN NOT dead THEN due END,
-    next_dispatch = CASE WHEN NOT dead THEN due END,
-    finished_at = CASE WHEN dead THEN clock_timestamp() END
-FROM (
-    SELECT tries, tries >= max_attempts AS dead,
-           clock_timestamp() + random() * interval '1 second'
-               * least(%(cap)s, %(base)s * 2.0 ^ (tries - 1)) AS due
+WITH done AS (
+    UPDATE job SET
+        attempts = tries,
+        dispatches = 0,
+        state = CASE WHEN dead THEN 'dead' ELSE 'retry' END,
+        error = %(error)s::jsonb,
+        run_after = CASE WHEN NOT dead THEN due END,
+        next_dispatch = CASE WHEN NOT dead THEN due END,
+        finished_at = CASE WHEN dead THEN clock_timestamp() END
     FROM (
-        SELECT max_attempts, least(attempts + %(count)s, max_attempts - %(spared)s) AS tries
-        FROM job WHERE id = %(id)s
-    ) AS counted
-) AS next
-WHERE id = %(id)s
-RETURNING {_COLUMNS}"""
+        SELECT tries, tries >= max_attempts AS dead,
+               clock_timestamp() + random() * interval '1 second'
+                   * least(%(cap)s, %(base)s * 2.0 ^ (tries - 1)) AS due
+        FROM (
+            SELECT max_attempts, least(attempts + %(count)s, max_attempts - %(spared)s) AS tries
+            FROM job WHERE id = %(id)s
+        ) AS counted
+    ) AS next
+    WHERE id = %(id)s
+    RETURNING {_COLUMNS}
+), tallied AS ({TALLY})
+SELECT * FROM done"""
 
 _FAILURE = """
 INSERT INTO job_failure (job_id, attempt, error, worker)
@@ -140,9 +161,13 @@ _MAKE_DUE = """
 UPDATE job SET next_dispatch = now()
 WHERE id = %(id)s AND state = 'queued' AND next_dispatch = 'infinity'"""
 
-_CANCEL = """
-UPDATE job SET state = 'cancelled', finished_at = now(), next_dispatch = NULL, run_after = NULL
-WHERE id = %(id)s AND state IN ('queued', 'retry')"""
+_CANCEL = f"""
+WITH done AS (
+    UPDATE job SET state = 'cancelled', finished_at = now(), next_dispatch = NULL, run_after = NULL
+        WHERE id = %(id)s AND state IN ('queued', 'retry')
+        RETURNING kind, state, error
+)
+{TALLY}"""
 
 _FORGET_FAILURES = """
 UPDATE job_failure
@@ -278,6 +303,7 @@ class PostgresLedger:
         self._connection.exec_driver_sql(
             _FINISH,
             {
+                "ids": [job.id for job, _ in outcomes],
                 "rows": as_rows(_finished(job, outcome) for job, outcome in outcomes),
                 "count": int(not counted),
             },
@@ -343,12 +369,21 @@ def _submitted(submission: Submission, queue: str, max_attempts: int) -> dict[st
 
 
 def _finished(job: Job, outcome: Outcome) -> dict[str, object]:
+    # A job that was to run later was not waited for until then; the wait for a retry counts.
+    since = job.run_after if job.state is JobState.QUEUED else None
     match outcome:
         case Succeeded(result=result):
-            return {"id": job.id, "state": JobState.SUCCEEDED, "result": result, "forget": False}
+            return {
+                "id": job.id,
+                "state": JobState.SUCCEEDED,
+                "result": result,
+                "forget": False,
+                "since": since,
+            }
         case Rejected(error=error, forget_payload=forget):
             return {
                 "id": job.id,
+                "since": since,
                 "state": JobState.REJECTED,
                 "error": asdict(failure_of(error)),
                 "forget": forget,

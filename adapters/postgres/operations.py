@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 
 from adapters.postgres.job_filter import JobFilter
+from adapters.postgres.job_tally import TALLY
 from adapters.postgres.ledger import CHANNEL
 from domain.errors import DomainError
 from domain.jobs.errors import JobNotFound, JobNotOpen
@@ -20,12 +21,15 @@ PICK = 20_000
 _RUNNING = "is running now; look again when it is done"
 
 # A worker holds the row of the job that it runs: what is locked is left alone, not waited for.
-_REVIVE = """
-UPDATE job SET
-    state = 'queued', attempts = 0, dispatches = 0, next_dispatch = now(),
-    run_after = NULL, error = NULL, result = NULL, finished_at = NULL
-WHERE id = ANY(%(ids)s)
-RETURNING id"""
+_REVIVE = f"""
+WITH done AS (
+    UPDATE job SET
+        state = 'queued', attempts = 0, dispatches = 0, next_dispatch = now(),
+        run_after = NULL, error = NULL, result = NULL, finished_at = NULL
+    WHERE id = ANY(%(ids)s)
+    RETURNING id, kind, state, error
+), tallied AS ({TALLY})
+SELECT id FROM done"""
 
 _HURRY = """
 UPDATE job SET
@@ -34,10 +38,13 @@ UPDATE job SET
 WHERE id = ANY(%(ids)s)
 RETURNING id"""
 
-_CANCEL = """
-UPDATE job SET state = 'cancelled', finished_at = now(), next_dispatch = NULL, run_after = NULL
-WHERE id = ANY(%(ids)s)
-RETURNING id"""
+_CANCEL = f"""
+WITH done AS (
+    UPDATE job SET state = 'cancelled', finished_at = now(), next_dispatch = NULL, run_after = NULL
+    WHERE id = ANY(%(ids)s)
+    RETURNING id, kind, state, error
+), tallied AS ({TALLY})
+SELECT id FROM done"""
 
 _STANDING = "SELECT id, state, scrubbed_at FROM job WHERE id = ANY(%(ids)s)"
 

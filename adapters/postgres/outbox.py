@@ -4,10 +4,13 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection
 
+from adapters.postgres.event_tally import TALLY_EVENTS, tally_rows
 from adapters.postgres.rows import as_rows
+from domain.measures import measure
 from domain.messages import Event
 
-_INSERT = """
+_INSERT = f"""
+WITH tallied AS ({TALLY_EVENTS})
 INSERT INTO outbox (name, aggregate, payload, job_id, correlation_id)
 SELECT * FROM json_to_recordset(%(rows)s::json)
     AS event (name text, aggregate text, payload jsonb, job_id text, correlation_id text)"""
@@ -48,6 +51,7 @@ class PostgresOutbox:
                         "correlation_id": correlation_ids.get(job_id),
                     }
                     for job_id, event in recorded
-                )
+                ),
+                "tallies": tally_rows(measure(event for _, event in recorded)),
             },
         )

@@ -86,7 +86,7 @@ class PostgresQueueGauges:
             begun = connection.exec_driver_sql(_BEGIN, {"lock": LOCK, "queues": list(queues)}).one()
             if not begun.is_ours or (begun.age is not None and begun.age < every):
                 return False
-            before = _levels(connection)
+            before = levels(connection)
             span = min(begun.age or MOST_SPAN_SECONDS, MOST_SPAN_SECONDS)
             finished = connection.exec_driver_sql(
                 _FINISHED, {"since": span + LATE_SECONDS, "until": LATE_SECONDS}
@@ -112,7 +112,7 @@ class PostgresQueueGauges:
     def read(self) -> tuple[dict[str, QueueSettings], dict[str, QueueLevel]]:
         """Return what is set for queues, and what was measured of them."""
         with self._engine.connect() as connection:
-            return queue_settings.read(connection), _levels(connection)
+            return queue_settings.read(connection), levels(connection)
 
     def count(self, queue: str, *, most: int) -> int:
         """Count the jobs that wait in `queue`, to no more than `most`."""
@@ -126,24 +126,25 @@ class PostgresQueueGauges:
         """Return queues as operators see them; what no relay measured lately is counted now."""
         with self._engine.connect() as connection:
             settings = queue_settings.read(connection)
-            levels = _levels(connection)
-            unknown = [name for name in queues if name not in levels or not levels[name].is_good]
+            known = levels(connection)
+            unknown = [name for name in queues if name not in known or not known[name].is_good]
             counted = connection.exec_driver_sql(
                 _WAITING, {"queues": unknown, "most": MOST_LIMIT + 1}
             )
-            levels |= {
+            known |= {
                 row.queue: QueueLevel(
                     waiting=row.waiting, due_since=row.due_since, jobs_per_second=0, is_good=False
                 )
                 for row in counted
             }
         return [
-            Queue(settings=settings.get(name) or QueueSettings(name=name), level=levels[name])
+            Queue(settings=settings.get(name) or QueueSettings(name=name), level=known[name])
             for name in queues
         ]
 
 
-def _levels(connection: Connection) -> dict[str, QueueLevel]:
+def levels(connection: Connection) -> dict[str, QueueLevel]:
+    """Return what was measured of queues."""
     return {row.queue: _level(row) for row in connection.exec_driver_sql(_READ)}
 
 

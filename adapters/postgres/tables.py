@@ -208,6 +208,38 @@ outbox = Table(
     Index("ix_outbox_unpublished", "id", postgresql_where=text("published_at IS NULL")),
 )
 
+# Tallies: what happened, counted in the transaction that made it so. Rows of one key add up; now
+# and then many are replaced by few. Nobody updates one, so nobody waits for another.
+job_tally = Table(
+    "job_tally",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("kind", Text, nullable=False),
+    # The state that jobs came to; `queued` where an operator had dead ones tried again.
+    Column("state", Text, nullable=False),
+    Column("error", Text),
+    # Upper bounds, in seconds, of how long they took from acceptance and in their last attempt.
+    Column("waited_below", Double),
+    Column("took_below", Double),
+    Column("jobs", BigInteger, nullable=False),
+    Column("waited", Double, nullable=False, server_default=text("0")),
+    Column("took", Double, nullable=False, server_default=text("0")),
+    comment="How jobs went, for metrics",
+)
+
+event_tally = Table(
+    "event_tally",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("label", Text, nullable=False, server_default=text("''")),
+    # Hours since 1970, for what is forgotten after a day.
+    Column("hour", Integer),
+    Column("number", BigInteger, nullable=False),
+    Column("units", BigInteger, nullable=False, server_default=text("0")),
+    comment="What happened to orders, stock, users and imports, for metrics",
+)
+
 product = Table(
     "product",
     metadata,

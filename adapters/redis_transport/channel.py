@@ -11,6 +11,7 @@ from kombu.transport import redis as stock
 from kombu.utils.json import dumps
 from redis.client import Redis
 from redis.commands.core import Script
+from redis.exceptions import NoPermissionError
 
 from adapters.redis_transport.qos import QoS
 from adapters.redis_transport.reading import read_message, settled
@@ -51,6 +52,7 @@ class Channel(stock.Channel):
     QoS = QoS
     _own_client: Redis | None = None
     _taking: Script | None = None
+    _may_take_many = True
 
     def _create_client(self, asynchronous: bool = False) -> Redis:  # noqa: FBT001, FBT002  kombu's signature
         if asynchronous:
@@ -63,7 +65,7 @@ class Channel(stock.Channel):
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         # Without a loop somebody waits for one message.
-        if self.connection.bell and not self.global_keyprefix:
+        if self.connection.bell and self._may_take_many and not self.global_keyprefix:
             self._take_what_waits()
         if self.qos.can_consume():
             super()._brpop_start(timeout)
@@ -75,7 +77,13 @@ class Channel(stock.Channel):
             queues = self._queue_cycle.consume(len(self.active_queues))
             if not queues:
                 return
-            taken = self._take(queues, room)
+            try:
+                taken = self._take(queues, room)
+            except NoPermissionError:
+                # Its user may run no script, or none that takes: it takes one at a time.
+                log.warning("messages_taken_singly")
+                self._may_take_many = False
+                return
             for queue, tag, item in taken:
                 self._queue_cycle.rotate(queue)
                 self.qos.noted.add(tag)

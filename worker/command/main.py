@@ -64,6 +64,7 @@ COMMANDS: Mapping[str, Lazy] = {
     "worker": Lazy(place="worker.command.processes:worker", help="Run jobs."),
     "relay": Lazy(place="worker.command.processes:relay", help="Tell workers what is due."),
     "beat": Lazy(place="worker.command.processes:beat", help="Submit what the clock asks for."),
+    "metrics": Lazy(place="worker.command.processes:metrics", help="Tell Prometheus how it goes."),
     "flower": Lazy(place="worker.command.processes:flower", help="Serve Celery's dashboard."),
 }
 

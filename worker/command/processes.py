@@ -1,4 +1,4 @@
-"""`tallyman worker`, `relay`, `beat` and `flower`: the processes of a running system."""
+"""`tallyman worker`, `relay`, `beat`, `metrics` and `flower`: the processes of a running system."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +51,12 @@ def beat() -> None:
     """Submit what the clock asks for; any number of beats may run."""
     with _bugs_logged():
         processes.run_beat(load())
+
+
+def metrics() -> None:
+    """Tell Prometheus how the ledger stands, at http://127.0.0.1:9465/metrics; one is enough."""
+    with _bugs_logged():
+        processes.run_metrics(load())
 
 
 def flower() -> None:

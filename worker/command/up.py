@@ -38,6 +38,7 @@ def up(
         settings=settings,
         folder=settings.data_folder.resolve(),
         with_flower=not no_flower,
+        with_metrics=True,
         may_move_flower="flower_port" not in settings.model_fields_set,
     )
     tell: Tell = _keep_quiet if quiet else say
@@ -98,6 +99,8 @@ def describe(stack: Stack) -> Iterator[str]:
         yield f"  Flower    {stack.flower_url}"
     yield f"  database  {masked(addresses.database_url)}"
     yield f"  broker    {masked(addresses.broker_url)}"
+    if metrics := stack.health_ports.get("metrics"):
+        yield f"  metrics   http://127.0.0.1:{metrics}/metrics, and those in {stack.targets}"
     yield f"  logs      {stack.supervisord.logs}"
     yield "Ctrl-C stops it, and so does `tallyman down`."
 

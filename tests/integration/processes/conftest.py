@@ -15,7 +15,7 @@ from adapters.embedded.servers import Addresses, EmbeddedServers
 from worker import leftovers
 
 DEADLINE = 60.0
-PROGRAMS = ("worker", "relay", "beat", "flower")
+PROGRAMS = ("worker", "relay", "beat", "metrics", "flower")
 
 
 @dataclass(kw_only=True)

@@ -70,7 +70,7 @@ class TestUp:
         assert wait_until(
             lambda: installation.pids().get(name, killed.pid) != killed.pid, seconds=DEADLINE
         )
-        if name != "flower":
+        if name not in ("metrics", "flower"):
             assert wait_until(
                 lambda: installation.run("health", name).returncode == 0, seconds=DEADLINE
             )
@@ -122,7 +122,7 @@ class TestEnd:
         first.process.wait()
         second = installation.start_up("--no-flower")
         assert all(map(is_gone, left))
-        assert set(installation.pids()) == {"supervisord", "worker", "relay", "beat"}
+        assert set(installation.pids()) == {"supervisord", "worker", "relay", "beat", "metrics"}
         # From another terminal, while it runs.
         ran = installation.remains()
         assert installation.run("down").returncode == 0

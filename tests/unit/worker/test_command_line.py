@@ -68,14 +68,16 @@ class TestCommandLine:
         assert refused.returncode == 2
         assert "No such command" in refused.stderr
 
-    @pytest.mark.parametrize("command", ["worker", "relay", "beat", "flower", "up", "health"])
+    @pytest.mark.parametrize(
+        "command", ["worker", "relay", "beat", "metrics", "flower", "up", "health"]
+    )
     def test_answers_a_wrong_setting_with_one_line(self, command: str, tmp_path: Path) -> None:
         refused = tallyman(command, folder=tmp_path, TALLYMAN_CONCURRENCY="many")
         assert refused.returncode == 2
         [line] = refused.stderr.splitlines()
         assert line.startswith("error: TALLYMAN_CONCURRENCY: ")
 
-    @pytest.mark.parametrize("command", ["worker", "relay", "beat", "flower", "health"])
+    @pytest.mark.parametrize("command", ["worker", "relay", "beat", "metrics", "flower", "health"])
     def test_says_what_to_start_where_nothing_runs(self, command: str, tmp_path: Path) -> None:
         refused = tallyman(command, folder=tmp_path)
         assert refused.returncode == 4
