@@ -1,7 +1,8 @@
 """The broker as the relay sees it: publish ids, count what waits, notice lost memory."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
 
 import redis
 import redis.backoff
@@ -28,11 +29,20 @@ class BrokerAway(Exception):
     """The broker did not take a message."""
 
 
+class Sending(Protocol):
+    """Send a message within the context, with the headers that it gives."""
+
+    def __call__(
+        self, dispatch: Dispatch, *, queue: str
+    ) -> AbstractContextManager[Mapping[str, str]]: ...
+
+
 class CeleryBroker:
     """Publishes through a Celery app's own connection pool, on any transport."""
 
-    def __init__(self, app: Celery, *, url: str) -> None:
+    def __init__(self, app: Celery, *, url: str, sending: Sending | None = None) -> None:
         self._app = app
+        self._sending: Sending = sending or (lambda *_, **__: nullcontext({}))
         self._asking: Connection | None = None
         self._memory = EpochKey(url) if url.startswith(("redis", "valkey")) else None
         # Two: a broker that is full answers every question and takes nothing.
@@ -51,18 +61,19 @@ class CeleryBroker:
             with self._publishing.calling(), self._app.producer_or_acquire() as producer:
                 for dispatch in dispatches:
                     alone = len(dispatch.job_ids) == 1
-                    self._app.send_task(
-                        dispatch.kind,
-                        args=[list(dispatch.job_ids)],
-                        # A job alone is found in Flower by its own id.
-                        task_id=dispatch.job_ids[0] if alone else str(uuid7()),
-                        queue=queue,
-                        producer=producer,
-                        ignore_result=True,
-                        retry=False,
-                        argsrepr=f"(<{len(dispatch.job_ids)} jobs>,)" if not alone else None,
-                        headers={PACED: pace} if pace is not None else None,
-                    )
+                    with self._sending(dispatch, queue=queue) as headers:
+                        self._app.send_task(
+                            dispatch.kind,
+                            args=[list(dispatch.job_ids)],
+                            # A job alone is found in Flower by its own id.
+                            task_id=dispatch.job_ids[0] if alone else str(uuid7()),
+                            queue=queue,
+                            producer=producer,
+                            ignore_result=True,
+                            retry=False,
+                            argsrepr=f"(<{len(dispatch.job_ids)} jobs>,)" if not alone else None,
+                            headers={**headers, **({PACED: pace} if pace is not None else {})},
+                        )
                     done += 1
         except (CircuitOpen, OperationalError, OSError, redis.RedisError):
             pass

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from datetime import UTC, datetime
 from time import sleep
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 import structlog
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from celery import Celery, Task
+from celery.app.task import Context
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.dispatch import Signal
 from celery.utils.saferepr import saferepr
@@ -49,6 +51,16 @@ class Gate(Protocol):
         """Say why a message may not run now that was handed out at `pace`; None where it may."""
 
 
+class Traces(Protocol):
+    """What is told of the journey of jobs."""
+
+    def running(self, message: Context, *, queue: str) -> AbstractContextManager[None]:
+        """Run the jobs of a message within the context."""
+
+    def adopt(self, submission: Submission) -> Submission:
+        """Say where in a trace a job is that a message carries, if its producer did not."""
+
+
 class Runtime(Protocol):
     """What a worker process has built after its fork."""
 
@@ -63,6 +75,9 @@ class Runtime(Protocol):
 
     @property
     def mirror(self) -> Mirror: ...
+
+    @property
+    def traces(self) -> Traces: ...
 
 
 class JobDead(Exception):
@@ -123,6 +138,8 @@ class JobTask(Task):
     acks_on_timeout = False
     throws: ClassVar[tuple[type[Exception], ...]] = (DomainError, JobDead)
     is_personal: bool
+    home: str
+    """The queue of its kind; `queue` is Celery's word for something else."""
     fields: Sequence[str]
     """Names of what a payload may hold."""
     runtime: Callable[[], Runtime]
@@ -130,7 +147,8 @@ class JobTask(Task):
     def __call__(self, /, *job_ids: Sequence[str], **payload: Any) -> dict[str, Any]:
         # Celery's own would take a field named `self` of the payload for the task.
         try:
-            return self.run(*job_ids, **payload)
+            with self.runtime().traces.running(self.request, queue=self.home):
+                return self.run(*job_ids, **payload)
         except MemoryError:
             # In the hands of Celery's parent process this one ends the worker and all its children.
             raise AttemptFailed(MemoryError.__name__) from None
@@ -162,9 +180,9 @@ class JobTask(Task):
         return _summary(reports)
 
     def _objection(self) -> str | None:
-        runtime = self.runtime()
-        queue = runtime.executor.kinds[self.name].queue
-        return runtime.gate.objection(queue, pace=(self.request.headers or {}).get(PACED))
+        return self.runtime().gate.objection(
+            self.home, pace=(self.request.headers or {}).get(PACED)
+        )
 
     def _run_dispatched(
         self, job_ids: Sequence[str], *, redelivered: bool, is_held: bool
@@ -203,7 +221,7 @@ class JobTask(Task):
         try:
             report = _run(
                 runtime,
-                submission,
+                runtime.traces.adopt(submission),
                 Schedule.of(headers),
                 redelivered=redelivered,
                 is_held=is_held,
@@ -260,6 +278,7 @@ def register(app: Celery, kinds: Iterable[JobKind], runtime: Callable[[], Runtim
             {
                 "name": kind.name,
                 "is_personal": kind.personal,
+                "home": kind.queue,
                 "fields": tuple(field.name for field in fields(kind.command)),
                 "runtime": staticmethod(runtime),
                 "__doc__": kind.command.__doc__,

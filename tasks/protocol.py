@@ -20,6 +20,8 @@ MOST_BODY_BYTES = 1 << 20
 """More than a payload may have, so that one somewhat too large is refused on record."""
 MOST_IDS = 1_000
 HIDDEN = "…"
+CORRELATION = "correlation_id"
+"""Header by which a producer says what its job belongs to."""
 SCHEDULE = "tallyman_schedule"
 """Header that holds the times of a message, where Celery does not act on them itself."""
 
@@ -96,9 +98,10 @@ def admit(message: Message, kinds: Container[str]) -> None:
         raise Unfit(Reason.JOB_ID, f"a job id is 1 to {JOB_ID_LENGTH} printable characters")
     times = {name: time for name in ("eta", "expires") if (time := _time(headers, name))}
     properties = message.properties
-    correlation_id = properties.get("correlation_id")
+    # Celery's own is the job's id, whatever its clients would rather say.
+    origins = (headers.get(CORRELATION), properties.get("correlation_id"))
     message.properties = {
-        "correlation_id": correlation_id if is_id(correlation_id) else None,
+        "correlation_id": next(filter(is_id, origins), None),
         "priority": properties.get("priority"),
     }
     message.headers = {

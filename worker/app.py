@@ -1,6 +1,7 @@
 """The Celery app: its configuration, its tasks and what a child builds after its fork."""
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 from celery import Celery
@@ -18,9 +19,16 @@ from worker.addresses import Addresses, resolve
 from worker.bootstrap import WorkerRuntime, build_parking, build_runtime, build_watch
 from worker.parking import ParkingConsumer
 from worker.settings import Settings, load
+from worker.tracing import switch
+from worker.tracing.untraced import Untraced
 
 
-def build_app(settings: Settings, addresses: Addresses) -> Celery:
+def build_app(
+    settings: Settings,
+    addresses: Addresses,
+    *,
+    start_traces: Callable[[], Untraced] = partial(switch.start, "worker"),
+) -> Celery:
     """Build a Celery app with all of Tallyman's tasks."""
     redis_transport.install()
     compression.bound()
@@ -41,7 +49,7 @@ def build_app(settings: Settings, addresses: Addresses) -> Celery:
 
     @cache
     def runtime() -> WorkerRuntime:
-        return build_runtime(app, settings, addresses)
+        return build_runtime(app, settings, addresses, traces=start_traces())
 
     def after_fork(**_: object) -> None:
         runtime.cache_clear()

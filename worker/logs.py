@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,10 +100,14 @@ def _unbind(**_: object) -> None:
 class LoggedExecutor(Executor):
     """Logs each attempt that failed: one job of a batch has no line of Celery's."""
 
+    ran: Callable[[Sequence[Report]], None] = lambda _: None
+    """Told how the jobs of each message stand."""
+
     # `super()` needs the class that `slots` has replaced.
     def run_submitted(self, submission: Submission, *, redelivered: bool) -> Report:
         report = Executor.run_submitted(self, submission, redelivered=redelivered)
         _log_failures([report])
+        self.ran([report])
         return report
 
     def run_dispatched(
@@ -111,6 +115,7 @@ class LoggedExecutor(Executor):
     ) -> list[Report]:
         reports = Executor.run_dispatched(self, kind_name, job_ids, redelivered=redelivered)
         _log_failures(reports)
+        self.ran(reports)
         return reports
 
 

@@ -32,6 +32,8 @@ from worker.queue_measuring import QueueMeasuring
 from worker.relay import Relay
 from worker.schedule import LedgerScheduler, entries, source_entries
 from worker.settings import Settings
+from worker.tracing import switch
+from worker.tracing.untraced import Untraced
 
 LAST_RESULT_LOOKS = 30
 """Looks, a tenth of a second apart, for whether a worker process's last result was read."""
@@ -63,12 +65,13 @@ def run_relay(settings: Settings) -> None:
     logs.set_up(settings)
     addresses = resolve(settings)
     _require_schema(addresses.database_url)
+    traces = switch.start("relay")
     heartbeat = Heartbeat(data_folder=settings.data_folder, process="relay")
     relay = Relay(
         dispatches=PostgresDispatches(
             create(addresses.database_url, application="tallyman relay", pool_size=4, by_index=True)
         ),
-        broker=CeleryBroker(configured(), url=addresses.broker_url),
+        broker=CeleryBroker(configured(), url=addresses.broker_url, sending=traces.sending),
         queues=QUEUES,
         grouping=Grouping(most=settings.relay_batch),
         depth=settings.relay_depth,
@@ -79,7 +82,7 @@ def run_relay(settings: Settings) -> None:
         signal.signal(stop, lambda *_: relay.stopping.set())
     try:
         with (
-            _relaying_events(settings, addresses, stopping=relay.stopping),
+            _relaying_events(settings, addresses, traces, stopping=relay.stopping),
             _measuring_queues(addresses, relay),
         ):
             relay.run()
@@ -89,7 +92,7 @@ def run_relay(settings: Settings) -> None:
 
 @contextmanager
 def _relaying_events(
-    settings: Settings, addresses: Addresses, *, stopping: threading.Event
+    settings: Settings, addresses: Addresses, traces: Untraced, *, stopping: threading.Event
 ) -> Iterator[None]:
     """Relay events in a thread while the context lasts; what ends it sets `stopping`."""
     if addresses.mirror_url is None:
@@ -100,6 +103,7 @@ def _relaying_events(
         feed=PostgresOutboxFeed(create(addresses.database_url, application="tallyman events")),
         stream=RedisEventStream(addresses.mirror_url, length=settings.event_stream_length),
         stopping=stopping,
+        traces=traces,
     )
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="events") as threads:
         running = threads.submit(events.run)
@@ -142,6 +146,7 @@ def run_beat(settings: Settings) -> None:
     logs.set_up(settings)
     addresses = resolve(settings)
     _require_schema(addresses.database_url)
+    switch.start("beat")
     producer = Producer.at(addresses.database_url, most_waiting=settings.most_waiting)
     heartbeat = Heartbeat(data_folder=settings.data_folder, process="beat")
     scheduler = partial(

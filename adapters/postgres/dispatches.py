@@ -28,7 +28,8 @@ UPDATE job SET
     dispatches = dispatches + 1,
     next_dispatch = now() + {LEASE} * 2 ^ least(dispatches, 4)
 FROM due WHERE job.id = due.id
-RETURNING job.id, job.kind, job.priority, job.dispatches, job.correlation_id, job.created_at"""
+RETURNING job.id, job.kind, job.priority, job.dispatches, job.correlation_id, job.created_at,
+    job.traceparent"""
 
 # Relays take turns at a limited queue: who holds its row may hand out what the rate allows. What
 # the time is, is asked after that: `now()` would be when the transaction began to wait.
@@ -138,6 +139,7 @@ def _claim(connection: Connection, queue: str, *, limit: int, is_idle: bool) -> 
             priority=row.priority,
             dispatches=row.dispatches,
             correlation_id=row.correlation_id,
+            traceparent=row.traceparent,
         )
         # An UPDATE returns rows in no order.
         for row in sorted(rows, key=lambda row: (-row.priority, row.created_at, row.id))

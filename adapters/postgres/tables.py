@@ -119,6 +119,8 @@ job_failure = Table(
     Column("attempt", SmallInteger, nullable=False),
     Column("error", JSONB, nullable=False),
     Column("worker", Text, nullable=False),
+    # Where in a trace it failed: the next attempt points there.
+    Column("traceparent", Text),
     _now("failed_at"),
 )
 
@@ -201,6 +203,8 @@ outbox = Table(
     Column("payload", JSONB, nullable=False),
     Column("job_id", Text, nullable=False),
     Column("correlation_id", Text),
+    # Where in a trace it has happened: who publishes it carries on from there.
+    Column("traceparent", Text),
     _now("occurred_at"),
     _moment("published_at"),
     Index("ix_outbox_unpublished", "id", postgresql_where=text("published_at IS NULL")),

@@ -16,6 +16,7 @@ class DueJob:
     dispatches: int
     """Counting this one; more than 1 means an earlier one came to nothing."""
     correlation_id: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,17 @@ class Dispatch:
 
     kind: str
     job_ids: tuple[str, ...]
+    traceparents: tuple[str, ...] = ()
+    """Where in traces its jobs come from, as far as that is known."""
+
+    @classmethod
+    def of(cls, kind: str, jobs: Sequence[DueJob]) -> "Dispatch":
+        """Make one of jobs of this kind."""
+        return cls(
+            kind=kind,
+            job_ids=tuple(job.job_id for job in jobs),
+            traceparents=tuple(job.traceparent for job in jobs if job.traceparent is not None),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +67,16 @@ def group(due: Sequence[DueJob], grouping: Grouping, *, waiting: int = 0) -> lis
 
     What was dispatched before travels alone: it may be what killed its worker.
     """
-    fresh: dict[str, list[str]] = defaultdict(list)
+    fresh: dict[str, list[DueJob]] = defaultdict(list)
     alone = []
     for job in due:
         if job.dispatches > 1:
-            alone.append(Dispatch(kind=job.kind, job_ids=(job.job_id,)))
+            alone.append(Dispatch.of(job.kind, [job]))
         else:
-            fresh[job.kind].append(job.job_id)
+            fresh[job.kind].append(job)
     size = grouping.size(len(due), waiting=waiting)
     return [
-        Dispatch(kind=kind, job_ids=tuple(ids[start : start + size]))
-        for kind, ids in fresh.items()
-        for start in range(0, len(ids), size)
+        Dispatch.of(kind, jobs[start : start + size])
+        for kind, jobs in fresh.items()
+        for start in range(0, len(jobs), size)
     ] + alone
