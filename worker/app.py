@@ -1,7 +1,7 @@
 """The Celery app: its configuration, its tasks and what a child builds after its fork."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from celery import Celery
@@ -27,7 +27,7 @@ def build_app(
     settings: Settings,
     addresses: Addresses,
     *,
-    start_traces: Callable[[], Untraced] = partial(switch.start, "worker"),
+    start_traces: Callable[[], Untraced] = lambda: switch.start("worker"),
 ) -> Celery:
     """Build a Celery app with all of Tallyman's tasks."""
     redis_transport.install()

@@ -53,8 +53,12 @@ class Traced:
         """Return what was told, without the statements."""
         return [seen(span) for span in self.finished() if "db.system" not in span.attributes]
 
-    def statements(self) -> list[ReadableSpan]:
-        return [span for span in self.finished() if "db.system" in span.attributes]
+    def statements_below(self, parent: SpanSeen) -> list[str]:
+        return [
+            str(span.attributes["db.statement"])
+            for span in self.finished()
+            if "db.system" in span.attributes and span.parent.span_id == parent.span_id
+        ]
 
     def finished(self) -> list[Any]:
         return list(self.exporter.get_finished_spans())
@@ -164,25 +168,29 @@ def journey(provider: TracerProvider) -> Iterator[Journey]:
 
 
 @pytest.fixture
+def addresses(database_url: str, broker_url: str) -> Addresses:
+    return Addresses(database_url=database_url, broker_url=broker_url, mirror_url=None)
+
+
+@pytest.fixture
 def traced(
     provider: TracerProvider,
     exporter: InMemorySpanExporter,
     journey: Journey,
     engine: Engine,
-    database_url: str,
-    broker_url: str,
+    addresses: Addresses,
 ) -> Iterator[Traced]:
     """Run a worker in a thread; the relays run when they are told to."""
     with engine.begin() as connection:
         connection.exec_driver_sql(SABOTAGE.replace("%", "%%"))
     app = build_app(
         Settings(
-            database_url=SecretStr(database_url),
-            broker_url=SecretStr(broker_url),
+            database_url=SecretStr(addresses.database_url),
+            broker_url=SecretStr(addresses.broker_url),
             retry_base_seconds=86_400,
             retry_cap_seconds=86_400,
         ),
-        Addresses(database_url=database_url, broker_url=broker_url, mirror_url=None),
+        addresses,
         start_traces=lambda: journey,
     )
     producer = Producer(
@@ -199,7 +207,7 @@ def traced(
             producer=producer,
             relay=Relay(
                 dispatches=PostgresDispatches(engine),
-                broker=CeleryBroker(app, url=broker_url, sending=journey.sending),
+                broker=CeleryBroker(app, url=addresses.broker_url, sending=journey.sending),
                 queues=QUEUES,
                 # Two messages at the most, so that a few jobs are a backlog.
                 grouping=Grouping(spread=2),
@@ -208,7 +216,7 @@ def traced(
             ),
             events=EventRelay(
                 feed=PostgresOutboxFeed(engine),
-                stream=RedisEventStream(broker_url, length=1_000),
+                stream=RedisEventStream(addresses.broker_url, length=1_000),
                 traces=journey,
             ),
         )
