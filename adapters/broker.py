@@ -14,7 +14,7 @@ from uuid6 import uuid7
 
 from adapters.breakers import Breaker, CircuitOpen
 from domain.jobs.dispatching import Dispatch
-from domain.jobs.queues import PACED
+from domain.jobs.queues import CORRELATION, PACED
 
 EPOCH_KEY = "tallyman:epoch"
 HASTILY = {
@@ -61,6 +61,8 @@ class CeleryBroker:
             with self._publishing.calling(), self._app.producer_or_acquire() as producer:
                 for dispatch in dispatches:
                     alone = len(dispatch.job_ids) == 1
+                    told = {CORRELATION: dispatch.correlation_id, PACED: pace}
+                    known = {name: value for name, value in told.items() if value is not None}
                     with self._sending(dispatch, queue=queue) as headers:
                         self._app.send_task(
                             dispatch.kind,
@@ -72,7 +74,7 @@ class CeleryBroker:
                             ignore_result=True,
                             retry=False,
                             argsrepr=f"(<{len(dispatch.job_ids)} jobs>,)" if not alone else None,
-                            headers={**headers, **({PACED: pace} if pace is not None else {})},
+                            headers={**headers, **known},
                         )
                     done += 1
         except (CircuitOpen, OperationalError, OSError, redis.RedisError):

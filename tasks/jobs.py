@@ -18,7 +18,7 @@ from celery.utils.saferepr import saferepr
 from celery.worker.request import Request
 
 from domain.errors import DomainError, Interrupted, InvalidPayload, Unavailable
-from domain.jobs.errors import Expired
+from domain.jobs.errors import Expired, IdempotencyConflict
 from domain.jobs.executor import Executor, Report
 from domain.jobs.holding import Holder
 from domain.jobs.kinds import JobKind
@@ -170,10 +170,13 @@ class JobTask(Task):
                         )
                     ]
         except Interrupted as error:
+            log.info("message_given_back", reason=str(error))
             raise Reject(str(error), requeue=True) from None
         except Unavailable as error:
+            log.info("message_given_back", reason=type(error).__name__)
             raise LedgerAway(str(error), requeue=True) from error
         if any(_is_held(report, is_held=objection is not None) for report in reports):
+            log.info("message_held", jobs=len(reports), reason=objection)
             raise Retry(objection, exc=QueueHeld(objection))
         if len(reports) == 1:
             return self._answer(reports[0])
@@ -226,6 +229,9 @@ class JobTask(Task):
                 redelivered=redelivered,
                 is_held=is_held,
             )
+        except IdempotencyConflict:
+            log.warning("job_conflicts")
+            raise
         except (DomainError, Unavailable):
             raise
         except Exception as error:

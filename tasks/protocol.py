@@ -14,14 +14,12 @@ from kombu import Message
 
 from domain.jobs.model import JOB_ID_LENGTH
 from domain.jobs.parking import MOST_LEVELS, Reason, is_too_deep
-from domain.jobs.queues import PACED
+from domain.jobs.queues import CORRELATION, PACED
 
 MOST_BODY_BYTES = 1 << 20
 """More than a payload may have, so that one somewhat too large is refused on record."""
 MOST_IDS = 1_000
 HIDDEN = "…"
-CORRELATION = "correlation_id"
-"""Header by which a producer says what its job belongs to."""
 SCHEDULE = "tallyman_schedule"
 """Header that holds the times of a message, where Celery does not act on them itself."""
 

@@ -4,6 +4,7 @@ import logging
 import signal
 from ipaddress import ip_address
 
+import structlog
 from celery import Celery
 from flower.app import Flower
 from flower.options import options
@@ -15,7 +16,7 @@ from worker.settings import Settings, SettingsError
 FORGET_SECONDS = 600
 """Workers that have been gone for this long are no longer listed."""
 
-log = logging.getLogger("tallyman.flower")
+log = structlog.get_logger()
 
 
 def check(settings: Settings) -> None:
@@ -64,7 +65,7 @@ def serve(app: Celery, settings: Settings) -> None:
             f"TALLYMAN_FLOWER_PORT: cannot listen on {settings.flower_address} port"
             f" {settings.flower_port} ({error.strerror}): choose another port, or 0 for a free one"
         ) from error
-    log.info("flower_started at http://%s:%s", settings.flower_address, port)
+    log.info("flower_started", url=f"http://{settings.flower_address}:{port}")
     loop = IOLoop.current()
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: loop.add_callback_from_signal(flower.stop))

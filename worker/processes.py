@@ -62,7 +62,7 @@ def run_worker(settings: Settings, *, queues: Sequence[str], concurrency: int) -
 
 def run_relay(settings: Settings) -> None:
     """Relay jobs to the workers, and events to their stream, until SIGTERM or SIGINT."""
-    logs.set_up(settings)
+    logs.set_up(settings, process="relay")
     addresses = resolve(settings)
     _require_schema(addresses.database_url)
     traces = switch.start("relay")
@@ -77,6 +77,7 @@ def run_relay(settings: Settings) -> None:
         depth=settings.relay_depth,
         poll_seconds=settings.relay_poll_seconds,
         alive=heartbeat.beat,
+        tells_messages=settings.log_level == "DEBUG",
     )
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: relay.stopping.set())
@@ -143,7 +144,8 @@ def _measuring_queues(addresses: Addresses, relay: Relay) -> Iterator[None]:
 
 def run_beat(settings: Settings) -> None:
     """Submit what the clock asks for until SIGTERM or SIGINT."""
-    logs.set_up(settings)
+    logs.set_up(settings, process="beat")
+    logs.connect(settings, process="beat")
     addresses = resolve(settings)
     _require_schema(addresses.database_url)
     switch.start("beat")
@@ -183,6 +185,7 @@ def _require_schema(database_url: str) -> None:
 def run_flower(settings: Settings) -> None:
     """Serve Flower until SIGTERM or SIGINT."""
     flower.check(settings)
-    logs.set_up(settings)
+    logs.set_up(settings, process="flower")
+    logs.connect(settings, process="flower")
     app: Celery = configured()
     flower.serve(app, settings)

@@ -36,6 +36,8 @@ class Dispatch:
     job_ids: tuple[str, ...]
     traceparents: tuple[str, ...] = ()
     """Where in traces its jobs come from, as far as that is known."""
+    correlation_id: str | None = None
+    """What its job belongs to, where it is of one."""
 
     @classmethod
     def of(cls, kind: str, jobs: Sequence[DueJob]) -> "Dispatch":
@@ -44,6 +46,7 @@ class Dispatch:
             kind=kind,
             job_ids=tuple(job.job_id for job in jobs),
             traceparents=tuple(job.traceparent for job in jobs if job.traceparent is not None),
+            correlation_id=jobs[0].correlation_id if len(jobs) == 1 else None,
         )
 
 

@@ -89,7 +89,7 @@ class TestFlower:
 
 
 def _address(flower: ProcessContainer) -> str | None:
-    found = re.search(r"flower_started at http://(\S+)", flower.logs())
+    found = re.search(r"flower_started\s+url=http://(\S+)", flower.logs())
     return found and found[1]
 
 

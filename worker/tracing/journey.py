@@ -76,7 +76,9 @@ class Journey(Untraced):
         told = attributes.of_operation("send", "send", system="celery", queues={queue})
         links: Sequence[Link] = ()
         if len(dispatch.job_ids) == 1:
-            told |= attributes.of_job(dispatch.job_ids[0], dispatch.kind)
+            told |= attributes.of_job(
+                dispatch.job_ids[0], dispatch.kind, correlation_id=dispatch.correlation_id
+            )
             within = _within(*dispatch.traceparents)
         else:
             told |= attributes.of_batch(len(dispatch.job_ids), kind=dispatch.kind)
