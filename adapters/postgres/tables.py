@@ -124,6 +124,16 @@ job_failure = Table(
     _now("failed_at"),
 )
 
+# `tallyman migrate upgrade` brings it up to date; `tallyman_submit`, in SQL, asks it.
+job_kind = Table(
+    "job_kind",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("queue", Text, nullable=False),
+    Column("max_attempts", SmallInteger, nullable=False),
+    comment="The kinds that releases brought, for who submits with SQL",
+)
+
 queue = Table(
     "queue",
     metadata,
