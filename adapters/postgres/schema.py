@@ -76,7 +76,7 @@ def revise(engine: Engine, message: str) -> Path:
     """
     with engine.connect() as connection:
         config = _config(connection)
-        number = len(list(ScriptDirectory.from_config(config).walk_revisions())) + 1
+        number = int(ScriptDirectory.from_config(config).get_current_head() or 0) + 1
         with redirect_stdout(StringIO()):
             script = command.revision(
                 config, message=message, autogenerate=True, rev_id=f"{number:04}"
