@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg import errors
 from psycopg.types.json import Jsonb
@@ -100,6 +100,8 @@ class TestSubmitWithSql:
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
     @given(payload=st.dictionaries(st.text(), JSON, max_size=5))
+    @example(payload={"\\u0000": "\\\\u0000"})
+    @example(payload={"text": "\\\0"})
     def test_knows_every_payload_for_what_the_producer_takes_it_for(
         self, sql: Sql, payload: dict[str, Any]
     ) -> None:
