@@ -1,7 +1,8 @@
 """The broker as the relay sees it: publish ids, count what waits, notice lost memory."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
 
 import redis
 import redis.backoff
@@ -13,7 +14,7 @@ from uuid6 import uuid7
 
 from adapters.breakers import Breaker, CircuitOpen
 from domain.jobs.dispatching import ABOUT, Dispatch
-from domain.jobs.queues import PACED
+from domain.jobs.queues import CORRELATION, PACED
 
 EPOCH_KEY = "tallyman:epoch"
 HASTILY = {
@@ -28,11 +29,20 @@ class BrokerAway(Exception):
     """The broker did not take a message."""
 
 
+class Sending(Protocol):
+    """Send a message within the context, with the headers that it gives."""
+
+    def __call__(
+        self, dispatch: Dispatch, *, queue: str
+    ) -> AbstractContextManager[Mapping[str, str]]: ...
+
+
 class CeleryBroker:
     """Publishes through a Celery app's own connection pool, on any transport."""
 
-    def __init__(self, app: Celery, *, url: str) -> None:
+    def __init__(self, app: Celery, *, url: str, sending: Sending | None = None) -> None:
         self._app = app
+        self._sending: Sending = sending or (lambda *_, **__: nullcontext({}))
         self._asking: Connection | None = None
         self._memory = EpochKey(url) if url.startswith(("redis", "valkey")) else None
         # Two: a broker that is full answers every question and takes nothing.
@@ -51,20 +61,26 @@ class CeleryBroker:
             with self._publishing.calling(), self._app.producer_or_acquire() as producer:
                 for dispatch in dispatches:
                     alone = len(dispatch.job_ids) == 1
-                    told = {PACED: pace, ABOUT: dispatch.about or None}
-                    self._app.send_task(
-                        dispatch.kind,
-                        args=[list(dispatch.job_ids)],
-                        # A job alone is found in Flower by its own id.
-                        task_id=dispatch.job_ids[0] if alone else str(uuid7()),
-                        queue=queue,
-                        producer=producer,
-                        ignore_result=True,
-                        retry=False,
-                        # What is shown of it, the worker says.
-                        argsrepr="",
-                        headers={name: value for name, value in told.items() if value is not None},
-                    )
+                    told = {
+                        ABOUT: dispatch.about or None,
+                        CORRELATION: dispatch.correlation_id,
+                        PACED: pace,
+                    }
+                    known = {name: value for name, value in told.items() if value is not None}
+                    with self._sending(dispatch, queue=queue) as headers:
+                        self._app.send_task(
+                            dispatch.kind,
+                            args=[list(dispatch.job_ids)],
+                            # A job alone is found in Flower by its own id.
+                            task_id=dispatch.job_ids[0] if alone else str(uuid7()),
+                            queue=queue,
+                            producer=producer,
+                            ignore_result=True,
+                            retry=False,
+                            # What is shown of it, the worker says.
+                            argsrepr="",
+                            headers={**headers, **known},
+                        )
                     done += 1
         except (CircuitOpen, OperationalError, OSError, redis.RedisError):
             pass

@@ -85,4 +85,5 @@ def _fields(event: RecordedEvent) -> dict[FieldT, EncodableT]:
         "job_id": event.job_id,
         "correlation_id": event.correlation_id or "",
         "occurred_at": event.occurred_at.isoformat(),
+        **({"traceparent": event.traceparent} if event.traceparent else {}),
     }

@@ -2,10 +2,11 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import redis
@@ -29,6 +30,10 @@ class Stage:
     servers: Addresses
     logs: Path
     processes: int
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Set for Tallyman's processes."""
+    is_followed: bool = False
+    """Each job of door (b) comes from a trace of its own that somebody follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +97,14 @@ def tallyman_door_b(stage: Stage, load: Load) -> Timing:
         relay.send_signal(signal.SIGSTOP)
         with Producer.at(url) as producer:
             producer.submit_many(
-                Submission(job_id=f"job-{number}", kind=KIND, payload=payload)
+                Submission(
+                    job_id=f"job-{number}",
+                    kind=KIND,
+                    payload=payload,
+                    traceparent=(
+                        f"00-{uuid4().hex}-{number + 1:016x}-01" if stage.is_followed else None
+                    ),
+                )
                 for number, payload in enumerate(load.payloads())
             )
         began = time.time()
@@ -141,6 +153,7 @@ def _database(stage: Stage, load: Load) -> Iterator[tuple[str, dict[str, str]]]:
                 "TALLYMAN_DATABASE_URL": url,
                 "TALLYMAN_BROKER_URL": stage.servers.broker_url,
                 "TALLYMAN_LOG_LEVEL": "WARNING",
+                **stage.variables,
             },
         )
 

@@ -15,6 +15,9 @@ class Ahead:
     away: Unavailable | None = None
     """Why none of them could run."""
 
+    def __contains__(self, job_id: object) -> bool:
+        return job_id in self.reports
+
     def report(self, job_id: str) -> Report | None:
         """Return how a job went, once; None where it has not run.
 

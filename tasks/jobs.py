@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from datetime import UTC, datetime
 from time import sleep
@@ -17,7 +18,7 @@ from celery.utils.saferepr import saferepr
 from celery.worker.request import Request
 
 from domain.errors import DomainError, Interrupted, InvalidPayload, Unavailable
-from domain.jobs.errors import Expired
+from domain.jobs.errors import Expired, IdempotencyConflict
 from domain.jobs.executor import Executor, Report
 from domain.jobs.holding import Holder
 from domain.jobs.kinds import JobKind
@@ -53,6 +54,16 @@ class Gate(Protocol):
         """Say why a message may not run now that was handed out at `pace`; None where it may."""
 
 
+class Traces(Protocol):
+    """What is told of the journey of jobs."""
+
+    def running(self, message: Context, *, queue: str) -> AbstractContextManager[None]:
+        """Run the jobs of a message within the context."""
+
+    def adopt(self, submission: Submission) -> Submission:
+        """Say where in a trace a job is that a message carries, if its producer did not."""
+
+
 class Runtime(Protocol):
     """What a worker process has built after its fork."""
 
@@ -67,6 +78,9 @@ class Runtime(Protocol):
 
     @property
     def mirror(self) -> Mirror: ...
+
+    @property
+    def traces(self) -> Traces: ...
 
 
 class JobDead(Exception):
@@ -155,8 +169,9 @@ class JobTask(Task):
     # to be delivered again as a suspect.
     acks_on_timeout = False
     throws: ClassVar[tuple[type[Exception], ...]] = (DomainError, JobDead)
-    job_queue: str
     is_personal: bool
+    home: str
+    """The queue of its kind; `queue` is Celery's word for something else."""
     fields: Sequence[str]
     """Names of what a payload may hold."""
     summary: Callable[[Mapping[str, Any]], str]
@@ -166,7 +181,10 @@ class JobTask(Task):
     def __call__(self, /, *job_ids: Sequence[str], **payload: Any) -> dict[str, Any]:
         # Celery's own would take a field named `self` of the payload for the task.
         try:
-            return self.run(*job_ids, **payload)
+            if self.request.id in ahead:
+                return self.run(*job_ids, **payload)
+            with self.runtime().traces.running(self.request, queue=self.home):
+                return self.run(*job_ids, **payload)
         except MemoryError:
             # In the hands of Celery's parent process this one ends the worker and all its children.
             raise AttemptFailed(MemoryError.__name__) from None
@@ -188,10 +206,13 @@ class JobTask(Task):
                         )
                     ]
         except Interrupted as error:
+            log.info("message_given_back", reason=str(error))
             raise Reject(str(error), requeue=True) from None
         except Unavailable as error:
+            log.info("message_given_back", reason=type(error).__name__)
             raise LedgerAway(str(error), requeue=True) from error
         if any(_is_held(report, is_held=objection is not None) for report in reports):
+            log.info("message_held", jobs=len(reports), reason=objection)
             raise Retry(objection, exc=QueueHeld(objection))
         if len(reports) == 1:
             return self._answer(reports[0])
@@ -199,7 +220,7 @@ class JobTask(Task):
 
     def _objection(self) -> str | None:
         pace = (self.request.headers or {}).get(PACED)
-        return self.runtime().gate.objection(self.job_queue, pace=pace)
+        return self.runtime().gate.objection(self.home, pace=pace)
 
     def _run_dispatched(
         self, job_ids: Sequence[str], *, redelivered: bool, is_held: bool
@@ -226,11 +247,14 @@ class JobTask(Task):
         try:
             report = ahead.report(submission.job_id) or _run(
                 runtime,
-                submission,
+                runtime.traces.adopt(submission),
                 Schedule.of(self.request.headers),
                 redelivered=redelivered,
                 is_held=is_held,
             )
+        except IdempotencyConflict:
+            log.warning("job_conflicts")
+            raise
         except (DomainError, Unavailable):
             raise
         except Exception as error:
@@ -310,8 +334,8 @@ def register(app: Celery, kinds: Iterable[JobKind], runtime: Callable[[], Runtim
             (JobTask,),
             {
                 "name": kind.name,
-                "job_queue": kind.queue,
                 "is_personal": kind.personal,
+                "home": kind.queue,
                 "fields": tuple(field.name for field in fields(kind.command)),
                 "summary": staticmethod(kind.summary),
                 "runtime": staticmethod(runtime),

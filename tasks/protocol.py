@@ -15,7 +15,7 @@ from kombu import Message
 from domain.jobs.dispatching import ABOUT
 from domain.jobs.model import JOB_ID_LENGTH
 from domain.jobs.parking import MOST_LEVELS, Reason, is_too_deep
-from domain.jobs.queues import PACED
+from domain.jobs.queues import CORRELATION, PACED
 
 MOST_BODY_BYTES = 1 << 20
 """More than a payload may have, so that one somewhat too large is refused on record."""
@@ -99,9 +99,10 @@ def admit(message: Message, kinds: Container[str]) -> None:
         raise Unfit(Reason.JOB_ID, f"a job id is 1 to {JOB_ID_LENGTH} printable characters")
     times = {name: time for name in ("eta", "expires") if (time := _time(headers, name))}
     properties = message.properties
-    correlation_id = properties.get("correlation_id")
+    # Celery's own is the job's id, whatever its clients would rather say.
+    origins = (headers.get(CORRELATION), properties.get("correlation_id"))
     message.properties = {
-        "correlation_id": correlation_id if is_id(correlation_id) else None,
+        "correlation_id": next(filter(is_id, origins), None),
         "priority": properties.get("priority"),
     }
     message.headers = {

@@ -1,6 +1,7 @@
 """Running messages together, in a worker's process: one transaction, and Celery's word for each."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -9,6 +10,7 @@ from celery import current_app
 from celery.app.task import Context
 from celery.app.trace import fast_trace_task
 from kombu.serialization import loads
+from uuid6 import uuid7
 
 from domain.errors import Interrupted, InvalidPayload, Unavailable
 from domain.jobs.model import Submission
@@ -20,6 +22,16 @@ log = structlog.get_logger()
 
 Message = tuple[str, dict[str, Any], bytes, str, str]
 """Job id, headers, body, its content type and encoding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lot:
+    """Messages that run together, as one whose jobs are many."""
+
+    task: str
+    args: Sequence[Any]
+    id: str = field(default_factory=lambda: str(uuid7()))
+    headers: None = None
 
 
 def run_together(task_name: str, messages: Sequence[Message]) -> list[tuple[Any, ...]]:
@@ -61,11 +73,16 @@ def _run_ahead(task: JobTask, submissions: Sequence[Submission]) -> None:
     if len(submissions) < 2:  # noqa: PLR2004  one is no company
         return
     runtime = task.runtime()
+    lot = Lot(task=task.name, args=([each.job_id for each in submissions],))
     try:
         with hand.taking():
-            if runtime.gate.objection(task.job_queue, pace=None) is None:
-                reports = runtime.executor.run_submitted_together(task.name, submissions)
-                ahead.reports = {report.job.id: report for report in reports}
+            if runtime.gate.objection(task.home, pace=None) is not None:
+                return
+            with runtime.traces.running(lot, queue=task.home):
+                reports = runtime.executor.run_submitted_together(
+                    task.name, [runtime.traces.adopt(each) for each in submissions]
+                )
+            ahead.reports = {report.job.id: report for report in reports}
     except SoftTimeLimitExceeded:
         # What is left of the time is too short for any of them: they come again, one by one.
         ahead.away = Interrupted("they took too long together")

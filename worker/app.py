@@ -1,6 +1,7 @@
 """The Celery app: its configuration, its tasks and what a child builds after its fork."""
 
 import gc
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -20,9 +21,16 @@ from worker.bootstrap import WorkerRuntime, build_parking, build_runtime, build_
 from worker.encryption import for_celery
 from worker.gathering import GatheringConsumer
 from worker.settings import Settings, load
+from worker.tracing import switch
+from worker.tracing.untraced import Untraced
 
 
-def build_app(settings: Settings, addresses: Addresses) -> Celery:
+def build_app(
+    settings: Settings,
+    addresses: Addresses,
+    *,
+    start_traces: Callable[[], Untraced] = lambda: switch.start("worker"),
+) -> Celery:
     """Build a Celery app with all of Tallyman's tasks."""
     redis_transport.install()
     compression.bound()
@@ -46,7 +54,7 @@ def build_app(settings: Settings, addresses: Addresses) -> Celery:
 
     @cache
     def runtime() -> WorkerRuntime:
-        return build_runtime(app, settings, addresses)
+        return build_runtime(app, settings, addresses, traces=start_traces())
 
     def after_fork(**_: object) -> None:
         runtime.cache_clear()

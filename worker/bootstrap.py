@@ -26,6 +26,7 @@ from worker.logs import LoggedExecutor
 from worker.parking import Parking
 from worker.queue_gate import QueueGate
 from worker.settings import Settings
+from worker.tracing.untraced import Untraced
 
 
 class NoMirror:
@@ -46,6 +47,7 @@ class WorkerRuntime:
     holder: Holder
     gate: QueueGate
     mirror: RedisMirror | NoMirror
+    traces: Untraced
 
 
 def build_runtime(
@@ -53,6 +55,7 @@ def build_runtime(
     settings: Settings,
     addresses: Addresses,
     *,
+    traces: Untraced,
     reached: Callable[[str], None] = lambda _: None,
 ) -> WorkerRuntime:
     """Build what runs jobs; call it after the fork, for connections do not survive one."""
@@ -66,6 +69,7 @@ def build_runtime(
         engine=engine,
         backoff=backoff,
         reached=reached,
+        place=traces.place,
         decode=decode,
         sources=DescribedSources(descriptions=settings.imports_folder),
     )
@@ -78,10 +82,12 @@ def build_runtime(
             persistently=persistently,
             worker=worker,
             reached=reached,
+            ran=traces.ran,
         ),
         holder=Holder(kinds=KINDS, begin_work=begin_work, decode=decode, persistently=persistently),
         gate=QueueGate(read=PostgresQueueSettings(engine).read, persistently=persistently),
         mirror=_build_mirror(app, settings, addresses),
+        traces=traces,
     )
 
 

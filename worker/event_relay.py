@@ -9,6 +9,7 @@ import structlog
 from adapters.event_stream import RedisEventStream, StreamAway
 from adapters.postgres.outbox_feed import OutboxReader, PostgresOutboxFeed
 from adapters.postgres.persistence import is_outage
+from worker.tracing.untraced import Untraced
 
 log = structlog.get_logger()
 
@@ -26,6 +27,7 @@ class EventRelay:
     feed: PostgresOutboxFeed
     stream: RedisEventStream
     stopping: threading.Event = field(default_factory=threading.Event)
+    traces: Untraced = field(default_factory=Untraced)
     reached: Callable[[str], None] = lambda _: None
     """Told the name of each boundary as it is reached; tests interrupt there."""
 
@@ -57,7 +59,8 @@ class EventRelay:
         self.notice_lost_memory(reader)
         events = reader.unpublished(limit=CHUNK)
         if events:
-            self.stream.append(events)
+            with self.traces.telling(events) as told:
+                self.stream.append(told)
             self.reached("events.published")
             reader.mark_published(events)
         return len(events)

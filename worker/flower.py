@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+import structlog
 from celery import Celery
 from flower.options import options
 from flower.urls import settings as pages
@@ -25,7 +26,7 @@ COLUMNS = "received,state,name,args,uuid,result"
 QUOTES_PAYLOADS = "flower.api.tasks"
 """Logger that at DEBUG quotes what was sent, which may be of people."""
 
-log = logging.getLogger("tallyman.flower")
+log = structlog.get_logger()
 
 
 def check(settings: Settings) -> None:
@@ -83,7 +84,7 @@ def serve(app: Celery, settings: Settings, *, cancel: Cancel) -> None:
             f"TALLYMAN_FLOWER_PORT: cannot listen on {settings.flower_address} port"
             f" {settings.flower_port} ({error.strerror}): choose another port, or 0 for a free one"
         ) from error
-    log.info("flower_started at %s", url(settings, port=port))
+    log.info("flower_started", url=url(settings, port=port))
     loop = IOLoop.current()
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: loop.add_callback_from_signal(flower.stop))

@@ -1,36 +1,53 @@
 """Logs: one line an event with its ids, for people or for machines, Celery's own included."""
 
 import logging
+import os
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import StringIO
-from typing import Any, TextIO
+from datetime import datetime
+from time import perf_counter
+from typing import Any
 
 import structlog
 from celery import Task, signals
-from structlog.typing import EventDict, ExcInfo, Processor
+from structlog.typing import EventDict, Processor
 
+from domain.jobs.errors import Expired
 from domain.jobs.executor import Executor, Report
 from domain.jobs.model import Submission
+from worker import attempt_log
 from worker.harmless import harmless, harmless_line
 from worker.settings import Settings
 
-log = structlog.get_logger()
-
 TELLS_PAYLOADS = "celery.pool"
 """Logger that at DEBUG tells each message with all that it holds, which may be of people."""
-CHATTY = ("alembic", "asyncio", "urllib3", "kombu", "amqp", "redis")
-"""Libraries whose everyday messages nobody needs at INFO."""
+CHATTY = (
+    *("alembic", "asyncio", "urllib3", "kombu", "amqp", "redis"),
+    # They tell of each message that it came and what came of it, as our own line does.
+    *("celery.worker.strategy", "celery.app.trace"),
+)
+"""Loggers whose everyday messages nobody needs at INFO."""
+
+_PASSWORD = re.compile(r"(://[^\s/:@'\"]*):[^\s'\"]+@")
 
 
-def set_up(settings: Settings) -> None:
+def set_up(settings: Settings, *, process: str = "worker") -> None:
     """Send everything that is logged to standard error, in the configured form."""
+
+    def name_process(_: object, __: str, event: EventDict) -> EventDict:
+        event.update(process=process, pid=os.getpid())
+        return event
+
     common: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _write_out,
+        _place_in_trace,
+        # People see which it is: each process has a file, or a terminal, of its own.
+        *([name_process] if settings.log_format == "json" else []),
     ]
     structlog.configure(
         processors=[
@@ -69,10 +86,10 @@ def _write_out(_: object, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _write_traceback(to: TextIO, found: ExcInfo) -> None:
-    written = StringIO()
-    structlog.dev.plain_traceback(written, found)
-    to.write(harmless(written.getvalue()))
+def _write_out_traceback(_: object, __: str, event: EventDict) -> EventDict:
+    if "exception" in event:
+        event["exception"] = harmless(event["exception"])
+    return event
 
 
 def _renderers(settings: Settings) -> list[Processor]:
@@ -80,22 +97,46 @@ def _renderers(settings: Settings) -> list[Processor]:
     match settings.log_format:
         case "console":
             return [
-                structlog.dev.ConsoleRenderer(
-                    colors=sys.stderr.isatty(),
-                    exception_formatter=_write_traceback,
-                )
+                structlog.processors.format_exc_info,
+                _mask_passwords,
+                _write_out_traceback,
+                structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
             ]
         case "json":
             return [
                 structlog.processors.format_exc_info,
+                _mask_passwords,
                 structlog.processors.JSONRenderer(),
             ]
 
 
-def connect(settings: Settings) -> None:
-    """Have Celery's processes log through here, each job's lines with its id and kind."""
+def _mask_passwords(_: object, __: str, event: EventDict) -> EventDict:
+    """Take passwords out of addresses, whoever quotes one."""
+    return {
+        name: _PASSWORD.sub(r"\1:**@", value)
+        if isinstance(value, str) and "://" in value
+        else value
+        for name, value in event.items()
+    }
+
+
+def _place_in_trace(_: object, __: str, event: EventDict) -> EventDict:
+    """Say where in a trace a line is, if this process makes traces."""
+    trace = sys.modules.get("opentelemetry.trace")
+    context = trace.get_current_span().get_span_context() if trace else None
+    if trace is not None and context is not None and context.is_valid:
+        event["trace_id"] = trace.format_trace_id(context.trace_id)
+        event["span_id"] = trace.format_span_id(context.span_id)
+    return event
+
+
+def connect(settings: Settings, *, process: str = "worker") -> None:
+    """Have Celery's processes log through here, each job's lines with its id and kind.
+
+    Who says first which process it is, is believed.
+    """
     signals.setup_logging.connect(
-        lambda **_: set_up(settings), weak=False, dispatch_uid="tallyman-logs"
+        lambda **_: set_up(settings, process=process), weak=False, dispatch_uid="tallyman-logs"
     )
     signals.task_prerun.connect(_bind, weak=False, dispatch_uid="tallyman-bind")
     signals.task_postrun.connect(_unbind, weak=False, dispatch_uid="tallyman-unbind")
@@ -105,43 +146,56 @@ def _bind(*, task_id: str, task: Task, args: Sequence[Any], **_: object) -> None
     dispatched = args[0] if args and isinstance(args[0], list) else [task_id]
     structlog.contextvars.bind_contextvars(kind=task.name)
     if len(dispatched) == 1:
-        structlog.contextvars.bind_contextvars(job_id=str(dispatched[0]))
+        structlog.contextvars.bind_contextvars(
+            job_id=str(dispatched[0]), correlation_id=task.request.correlation_id
+        )
     else:
         structlog.contextvars.bind_contextvars(jobs=len(dispatched))
 
 
 def _unbind(**_: object) -> None:
-    structlog.contextvars.unbind_contextvars("kind", "job_id", "jobs")
+    structlog.contextvars.unbind_contextvars("kind", "job_id", "correlation_id", "jobs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedExecutor(Executor):
-    """Logs each attempt that failed: one job of a batch has no line of Celery's."""
+    """Logs each attempt, or each message of many."""
+
+    ran: Callable[[Sequence[Report]], None] = lambda _: None
+    """Told how the jobs of each message stand."""
 
     # `super()` needs the class that `slots` has replaced.
     def run_submitted(self, submission: Submission, *, redelivered: bool) -> Report:
+        began = perf_counter()
         report = Executor.run_submitted(self, submission, redelivered=redelivered)
-        _log_failures([report])
+        attempt_log.tell([report], seconds=perf_counter() - began)
+        self.ran([report])
         return report
+
+    def run_submitted_together(
+        self, kind_name: str, submissions: Sequence[Submission]
+    ) -> list[Report]:
+        began = perf_counter()
+        reports = Executor.run_submitted_together(self, kind_name, submissions)
+        attempt_log.tell(reports, seconds=perf_counter() - began)
+        self.ran(reports)
+        return reports
 
     def run_dispatched(
         self, kind_name: str, job_ids: Sequence[str], *, redelivered: bool
     ) -> list[Report]:
+        began = perf_counter()
         reports = Executor.run_dispatched(self, kind_name, job_ids, redelivered=redelivered)
-        _log_failures(reports)
+        attempt_log.tell(reports, seconds=perf_counter() - began)
+        self.ran(reports)
         return reports
 
+    def postpone(self, submission: Submission, *, run_after: datetime) -> Report:
+        report = Executor.postpone(self, submission, run_after=run_after)
+        attempt_log.tell_put_off(report)
+        return report
 
-def _log_failures(reports: Iterable[Report]) -> None:
-    for report in reports:
-        if report.exception is not None:
-            log.warning(
-                "attempt_failed",
-                job_id=report.job.id,
-                kind=report.job.kind,
-                correlation_id=report.job.correlation_id,
-                attempt=report.job.attempts,
-                of=report.job.max_attempts,
-                state=str(report.job.state),
-                error=type(report.exception).__name__,
-            )
+    def cancel_expired(self, submission: Submission, *, expired: Expired) -> Report:
+        report = Executor.cancel_expired(self, submission, expired=expired)
+        attempt_log.tell_put_off(report)
+        return report

@@ -42,6 +42,8 @@ from worker.relay import Relay
 from worker.schedule import LedgerScheduler, entries, source_entries
 from worker.settings import Settings
 from worker.standing import Away, Consuming, Rounds
+from worker.tracing import switch
+from worker.tracing.untraced import Untraced
 
 LAST_RESULT_LOOKS = 30
 """Looks, a tenth of a second apart, for whether a worker process's last result was read."""
@@ -80,20 +82,22 @@ def run_worker(settings: Settings, *, queues: Sequence[str], concurrency: int) -
 
 def run_relay(settings: Settings) -> None:
     """Relay jobs to the workers, and events to their stream, until SIGTERM or SIGINT."""
-    logs.set_up(settings)
+    logs.set_up(settings, process="relay")
     addresses = resolve(settings)
     _require_schema(addresses.database_url)
+    traces = switch.start("relay")
     heartbeat = Heartbeat(data_folder=settings.data_folder, process="relay")
     relay = Relay(
         dispatches=PostgresDispatches(
             create(addresses.database_url, application="tallyman relay", pool_size=4, by_index=True)
         ),
-        broker=CeleryBroker(configured(), url=addresses.broker_url),
+        broker=CeleryBroker(configured(), url=addresses.broker_url, sending=traces.sending),
         queues=QUEUES,
         grouping=Grouping(most=settings.relay_batch),
         depth=settings.relay_depth,
         poll_seconds=settings.relay_poll_seconds,
         alive=heartbeat.beat,
+        tells_messages=settings.log_level == "DEBUG",
     )
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: relay.stopping.set())
@@ -101,7 +105,7 @@ def run_relay(settings: Settings) -> None:
     try:
         with (
             _monitored_rounds(settings, rounds),
-            _relaying_events(settings, addresses, stopping=relay.stopping),
+            _relaying_events(settings, addresses, traces, stopping=relay.stopping),
             _measuring_queues(addresses, relay),
         ):
             relay.run()
@@ -111,7 +115,7 @@ def run_relay(settings: Settings) -> None:
 
 @contextmanager
 def _relaying_events(
-    settings: Settings, addresses: Addresses, *, stopping: threading.Event
+    settings: Settings, addresses: Addresses, traces: Untraced, *, stopping: threading.Event
 ) -> Iterator[None]:
     """Relay events in a thread while the context lasts; what ends it sets `stopping`."""
     if addresses.mirror_url is None:
@@ -122,6 +126,7 @@ def _relaying_events(
         feed=PostgresOutboxFeed(create(addresses.database_url, application="tallyman events")),
         stream=RedisEventStream(addresses.mirror_url, length=settings.event_stream_length),
         stopping=stopping,
+        traces=traces,
     )
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="events") as threads:
         running = threads.submit(events.run)
@@ -161,9 +166,11 @@ def _measuring_queues(addresses: Addresses, relay: Relay) -> Iterator[None]:
 
 def run_beat(settings: Settings) -> None:
     """Submit what the clock asks for until SIGTERM or SIGINT."""
-    logs.set_up(settings)
+    logs.set_up(settings, process="beat")
+    logs.connect(settings, process="beat")
     addresses = resolve(settings)
     _require_schema(addresses.database_url)
+    switch.start("beat")
     producer = Producer.at(addresses.database_url, most_waiting=settings.most_waiting)
     heartbeat = Heartbeat(data_folder=settings.data_folder, process="beat")
     away = Away()
@@ -252,7 +259,8 @@ def _require_schema(database_url: str) -> None:
 def run_flower(settings: Settings) -> None:
     """Serve Flower until SIGTERM or SIGINT."""
     flower.check(settings)
-    logs.set_up(settings)
+    logs.set_up(settings, process="flower")
+    logs.connect(settings, process="flower")
     app: Celery = configured()
     operations = JobOperations(
         create(

@@ -1,7 +1,7 @@
 """Door (b): jobs accepted by one commit in PostgreSQL, with or without a broker."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from uuid6 import uuid7
@@ -15,6 +15,8 @@ from adapters.postgres.unit_of_work import BeginPostgresWork
 from domain.jobs.model import Receipt, Submission
 from domain.kinds import KINDS
 from worker.queue_room import MOST_WAITING, QueueRoom
+from worker.tracing import switch
+from worker.tracing.untraced import Untraced
 
 CHUNK = 5_000
 """Jobs accepted in one transaction by `submit_many`."""
@@ -29,8 +31,10 @@ class Producer:
         begin_work: BeginPostgresWork,
         queries: JobQueries,
         most_waiting: int = MOST_WAITING,
+        traces: Callable[[], Untraced] = switch.found,
     ) -> None:
         self._begin_work = begin_work
+        self._traces = traces
         self._queries = queries
         self._persistently = Persistently()
         self._payloads = Payloads(KINDS)
@@ -152,7 +156,12 @@ class Producer:
             return receipts
 
         self._persistently(lambda: self._check_room(rows))
-        receipts = self._persistently(transaction)
+        with self._traces().submitting(submissions, queues=[queue for _, queue, _ in rows]) as told:
+            rows = [
+                (each, queue, attempts)
+                for each, (_, queue, attempts) in zip(told, rows, strict=True)
+            ]
+            receipts = self._persistently(transaction)
         self._room.note(
             Counter(
                 queue

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -10,7 +10,7 @@ import structlog
 from adapters.broker import BrokerAway, CeleryBroker
 from adapters.postgres.dispatches import Bell, PostgresDispatches
 from adapters.postgres.persistence import is_outage
-from domain.jobs.dispatching import Grouping, group
+from domain.jobs.dispatching import Dispatch, Grouping, group
 from domain.jobs.queues import QueueSettings, by_priority
 
 log = structlog.get_logger()
@@ -41,6 +41,8 @@ class Relay:
     """Told after each look at the ledger and the broker, in vain or not."""
     reached: Callable[[str], None] = lambda _: None
     """Told the name of each boundary as it is reached; tests interrupt there."""
+    tells_messages: bool = False
+    """Log each message that is sent."""
     messages: dict[str, int] = field(default_factory=dict)
     """Messages in each queue at the last look; empty while the broker is away."""
     objection: str | None = "it has not looked yet"
@@ -155,7 +157,20 @@ class Relay:
             raise BrokerAway(f"{len(left)} jobs are due again")
         if messages:
             self.reached("relay.published")
+            self._tell(messages, queue)
         return len(due.jobs)
+
+    def _tell(self, messages: Sequence[Dispatch], queue: str) -> None:
+        if not self.tells_messages:
+            return
+        for message in messages:
+            alone = {"job_id": message.job_ids[0], "correlation_id": message.correlation_id}
+            log.debug(
+                "message_sent",
+                queue=queue,
+                kind=message.kind,
+                **(alone if len(message.job_ids) == 1 else {"jobs": len(message.job_ids)}),
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

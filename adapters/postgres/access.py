@@ -90,7 +90,7 @@ ACCESS: Mapping[str, Access] = {
     "job": Access(
         worker="""SELECT, INSERT, DELETE,
     UPDATE (queue, payload, state, run_after, attempts, dispatches, next_dispatch, result, error,
-    began_at, finished_at, scrubbed_at)""",
+    began_at, finished_at, scrubbed_at, traceparent)""",
         # A job comes in as one that waits: its state and its outcome are not for a producer to say.
         producer=f"""SELECT ({_OF_A_JOB}, payload_hash),
     INSERT (id, kind, queue, door, priority, payload, payload_hash, max_attempts, correlation_id,
@@ -100,6 +100,7 @@ ACCESS: Mapping[str, Access] = {
     UPDATE (state, run_after, attempts, dispatches, next_dispatch, result, error, finished_at)""",
         reader=f"SELECT ({_OF_A_JOB})",
     ),
+    "job_kind": Access(worker="SELECT", producer="SELECT", operator="SELECT", reader="SELECT"),
     "job_tally": Access(
         worker="SELECT, INSERT, DELETE",
         producer=None,
@@ -144,8 +145,19 @@ SEQUENCES: Mapping[str, Access] = {
     "sales_order_sequence_seq": Access(worker="USAGE", producer=None, operator=None, reader=None)
 }
 
-FUNCTIONS = ("refuse_job_move()", "refuse_lost_batch()", "refuse_rewrite()")
-"""Functions of triggers: they run for whoever writes, and nobody calls them."""
+_NOBODY = Access(worker=None, producer=None, operator=None, reader=None)
+
+FUNCTIONS: Mapping[str, Access] = {
+    # These run for whoever writes, or are called by the one below.
+    "refuse_job_move()": _NOBODY,
+    "refuse_lost_batch()": _NOBODY,
+    "refuse_rewrite()": _NOBODY,
+    "tallyman_canonical(jsonb,integer)": _NOBODY,
+    "tallyman_submit(text,jsonb,text,integer,text,text)": Access(
+        worker="EXECUTE", producer="EXECUTE", operator="EXECUTE", reader=None
+    ),
+}
+"""Functions, as `regprocedure` writes them."""
 
 _PRIVILEGE = re.compile(r"(SELECT|INSERT|UPDATE|DELETE|USAGE)(?:\s*\(([^)]*)\))?")
 

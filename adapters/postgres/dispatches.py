@@ -36,6 +36,7 @@ UPDATE job SET
     next_dispatch = now() + {LEASE} * 2 ^ least(dispatches, 4)
 FROM due WHERE job.id = due.id
 RETURNING job.id, job.kind, job.priority, job.dispatches, job.correlation_id, job.created_at,
+    job.traceparent,
     CASE WHEN (SELECT count(*) FROM due) <= {FEW}
               AND pg_column_size(job.payload) <= {MOST_SUMMED_UP}
          THEN job.payload END AS payload"""
@@ -149,6 +150,7 @@ def _claim(connection: Connection, queue: str, *, limit: int, is_idle: bool) -> 
             dispatches=row.dispatches,
             correlation_id=row.correlation_id,
             about=_about(row.kind, row.payload),
+            traceparent=row.traceparent,
         )
         # An UPDATE returns rows in no order.
         for row in sorted(rows, key=lambda row: (-row.priority, row.created_at, row.id))

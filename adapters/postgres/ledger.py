@@ -1,6 +1,6 @@
 """The ledger of jobs, within one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -23,7 +23,11 @@ LEASE = "interval '60 seconds'"
 """How long a dispatched job may go unfinished before it is dispatched again."""
 
 _COLUMNS = """id, kind, door, payload, payload_hash, state, attempts, max_attempts,
-    dispatches, run_after, result, error, correlation_id"""
+    dispatches, run_after, result, error, correlation_id, traceparent,
+    CASE WHEN attempts > 0 THEN (
+        SELECT traceparent FROM job_failure WHERE job_id = job.id
+        ORDER BY job_failure.id DESC LIMIT 1
+    ) END AS failed_traceparent"""
 
 _SUBMITTED = """
     AS submitted (id text, kind text, queue text, priority smallint, payload jsonb,
@@ -132,6 +136,7 @@ WITH done AS (
     UPDATE job SET
         attempts = tries,
         dispatches = 0,
+        traceparent = coalesce(traceparent, %(traceparent)s),
         state = CASE WHEN dead THEN 'dead' ELSE 'retry' END,
         error = %(error)s::jsonb,
         run_after = CASE WHEN NOT dead THEN due END,
@@ -152,8 +157,8 @@ WITH done AS (
 SELECT * FROM done"""
 
 _FAILURE = """
-INSERT INTO job_failure (job_id, attempt, error, worker)
-VALUES (%(id)s, %(attempt)s, %(error)s::jsonb, %(worker)s)"""
+INSERT INTO job_failure (job_id, attempt, error, worker, traceparent)
+VALUES (%(id)s, %(attempt)s, %(error)s::jsonb, %(worker)s, %(traceparent)s)"""
 
 _KEEP_WAITING = "UPDATE job SET next_dispatch = 'infinity' WHERE id = %(id)s AND state = 'queued'"
 
@@ -178,15 +183,21 @@ WHERE job_id = ANY(%(ids)s)"""
 class PostgresLedger:
     """Meets `domain.jobs.ports.Jobs`."""
 
-    def __init__(self, connection: Connection, *, backoff: Backoff) -> None:
+    def __init__(
+        self, connection: Connection, *, backoff: Backoff, place: Callable[[Job], str | None]
+    ) -> None:
         self._connection = connection
         self._backoff = backoff
-        self.correlation_ids: dict[str, str | None] = {}
-        """Of the jobs claimed here, for the events that they cause."""
+        self._place = place
+        self.claimed: dict[str, Job] = {}
+        """The jobs that were claimed here, for the events that they cause."""
 
     def accept(self, submissions: Sequence[tuple[Submission, str, int]]) -> list[Receipt]:
+        # What a job hands over goes on where it is, in a trace.
+        origin = self._place(*self.claimed.values()) if len(self.claimed) == 1 else None
         written = self._connection.exec_driver_sql(
-            _ACCEPT, {"rows": as_rows(_submitted(*submission) for submission in submissions)}
+            _ACCEPT,
+            {"rows": as_rows(_submitted(*each, origin=origin) for each in submissions)},
         )
         new = set(written.scalars())
         known = self._known([s.job_id for s, _, _ in submissions if s.job_id not in new])
@@ -317,6 +328,7 @@ class PostgresLedger:
 
     def fail(self, job: Job, failure: Failure, *, worker: str, counted: bool, spare: bool) -> Job:
         error = _json(asdict(failure))
+        traceparent = self._place(job)
         row = self._connection.exec_driver_sql(
             _FAIL,
             {
@@ -324,18 +336,26 @@ class PostgresLedger:
                 "count": int(not counted),
                 "spared": int(spare),
                 "error": error,
+                "traceparent": traceparent,
                 "base": self._backoff.base_seconds,
                 "cap": self._backoff.cap_seconds,
             },
         ).one()
         self._connection.exec_driver_sql(
-            _FAILURE, {"id": job.id, "attempt": row.attempts, "error": error, "worker": worker}
+            _FAILURE,
+            {
+                "id": job.id,
+                "attempt": row.attempts,
+                "error": error,
+                "worker": worker,
+                "traceparent": traceparent,
+            },
         )
         return self._claimed(row)
 
     def _claimed(self, row: Row[Any]) -> Job:
-        self.correlation_ids[row.id] = row.correlation_id
-        return job_of(row)
+        job = self.claimed[row.id] = job_of(row)
+        return job
 
 
 def job_of(row: Row[Any]) -> Job:
@@ -353,7 +373,9 @@ def job_fields(row: Row[Any]) -> dict[str, Any]:
     return fields
 
 
-def _submitted(submission: Submission, queue: str, max_attempts: int) -> dict[str, object]:
+def _submitted(
+    submission: Submission, queue: str, max_attempts: int, *, origin: str | None = None
+) -> dict[str, object]:
     return {
         "id": submission.job_id,
         "kind": submission.kind,
@@ -363,7 +385,7 @@ def _submitted(submission: Submission, queue: str, max_attempts: int) -> dict[st
         "payload_hash": submission.payload_hash().hex(),
         "max_attempts": max_attempts,
         "correlation_id": submission.correlation_id,
-        "traceparent": submission.traceparent,
+        "traceparent": submission.traceparent or origin,
         "parent_id": submission.parent_id,
     }
 

@@ -1,19 +1,21 @@
 """The outbox: events, written in the transaction that made them true."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from sqlalchemy import Connection
 
 from adapters.postgres.event_tally import TALLY_EVENTS, tally_rows
 from adapters.postgres.rows import as_rows
+from domain.jobs.model import Job
 from domain.measures import measure
 from domain.messages import Event
 
 _INSERT = f"""
 WITH tallied AS ({TALLY_EVENTS})
-INSERT INTO outbox (name, aggregate, payload, job_id, correlation_id)
+INSERT INTO outbox (name, aggregate, payload, job_id, correlation_id, traceparent)
 SELECT * FROM json_to_recordset(%(rows)s::json)
-    AS event (name text, aggregate text, payload jsonb, job_id text, correlation_id text)"""
+    AS event (name text, aggregate text, payload jsonb, job_id text, correlation_id text,
+              traceparent text)"""
 
 
 class PostgresOutbox:
@@ -34,11 +36,15 @@ class PostgresOutbox:
         """Forget what was recorded since `pending` was asked."""
         self._events = events
 
-    def flush(self, correlation_ids: Mapping[str, str | None]) -> None:
-        """Write what was recorded since the last flush, in order."""
+    def flush(self, jobs: Mapping[str, Job], place: Callable[[Job], str | None]) -> None:
+        """Write what was recorded since the last flush, in order.
+
+        `place` says where in a trace a job is that is at work.
+        """
         if not self._events:
             return
         recorded, self._events = self._events, []
+        places = {job_id: place(jobs[job_id]) for job_id, _ in recorded if job_id in jobs}
         self._connection.exec_driver_sql(
             _INSERT,
             {
@@ -48,7 +54,8 @@ class PostgresOutbox:
                         "aggregate": event.aggregate,
                         "payload": event,
                         "job_id": job_id,
-                        "correlation_id": correlation_ids.get(job_id),
+                        "correlation_id": jobs[job_id].correlation_id if job_id in jobs else None,
+                        "traceparent": places.get(job_id),
                     }
                     for job_id, event in recorded
                 ),

@@ -12,7 +12,8 @@ READER_LOCK = 0x7A11_0B0C
 """Advisory lock of whoever relays the outbox: two at once would mix up the order."""
 
 _UNPUBLISHED = """
-SELECT id, event_id::text, name, aggregate, payload::text, job_id, correlation_id, occurred_at
+SELECT id, event_id::text, name, aggregate, payload::text, job_id, correlation_id, occurred_at,
+       traceparent
 FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT %(limit)s"""
 
 _PUBLISHED = "UPDATE outbox SET published_at = now() WHERE id = ANY(%(ids)s)"
@@ -72,6 +73,7 @@ class OutboxReader:
                 job_id=row.job_id,
                 correlation_id=row.correlation_id,
                 occurred_at=row.occurred_at,
+                traceparent=row.traceparent,
             )
             for row in rows
         ]

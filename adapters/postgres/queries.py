@@ -14,7 +14,8 @@ from domain.jobs.model import Failure, Job, JobState
 
 _JOB = """
 SELECT id, kind, door, {told}, state, attempts, max_attempts, dispatches,
-       run_after, result, error, correlation_id, queue, priority, created_at, finished_at
+       run_after, result, error, correlation_id, traceparent, NULL AS failed_traceparent,
+       queue, priority, created_at, finished_at
 FROM job"""
 
 _TOLD = "payload, payload_hash"

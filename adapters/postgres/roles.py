@@ -229,8 +229,11 @@ def _grants(of: Mapping[Role, str]) -> Iterator[str]:
             for role in _GRANTED:
                 if privileges := access.of(role):
                     yield f"GRANT {privileges} ON {kind} {name} TO {of[role]};"
-    for function in FUNCTIONS:
-        yield f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC;"
+    for function, access in FUNCTIONS.items():
+        yield f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC, {everyone};"
+        for role in _GRANTED:
+            if privileges := access.of(role):
+                yield f"GRANT {privileges} ON FUNCTION {function} TO {of[role]};"
 
 
 def _quoted(words: Iterable[str]) -> str:

@@ -17,10 +17,20 @@ from sqlalchemy import Connection, Engine, make_url
 from adapters.postgres import roles
 from adapters.postgres.bounded import BoundedConnection
 from adapters.postgres.engine import create
+from adapters.postgres.rows import as_rows
 from adapters.postgres.tables import metadata
+from domain.kinds import KINDS
 
 LOCK = 0x7A11_7A11
 """Advisory lock held while migrating, so that two releases do not migrate at once."""
+
+_NOTE_KINDS = """
+INSERT INTO job_kind (name, queue, max_attempts)
+SELECT name, queue, max_attempts FROM json_to_recordset(%(rows)s::json)
+    AS known (name text, queue text, max_attempts smallint)
+ON CONFLICT (name) DO UPDATE SET
+    queue = excluded.queue,
+    max_attempts = excluded.max_attempts"""
 
 
 class SchemaTooOld(Exception):
@@ -45,11 +55,25 @@ def upgrade(engine: Engine) -> None:
             roles.become_migrator(connection)
             connection.commit()
             command.upgrade(_config(connection), "head")
+            _note_kinds(connection)
             roles.grant_again(connection)
             connection.commit()
         finally:
             # Closed, not given back: the lock and the settings end with the session.
             connection.invalidate()
+
+
+def _note_kinds(connection: Connection) -> None:
+    # None is taken away: workers of the previous release may still run its kinds.
+    connection.exec_driver_sql(
+        _NOTE_KINDS,
+        {
+            "rows": as_rows(
+                {"name": kind.name, "queue": kind.queue, "max_attempts": kind.max_attempts}
+                for kind in KINDS.values()
+            )
+        },
+    )
 
 
 def revise(engine: Engine, message: str) -> Path:
@@ -59,7 +83,7 @@ def revise(engine: Engine, message: str) -> Path:
     """
     with engine.connect() as connection:
         config = _config(connection)
-        number = len(list(ScriptDirectory.from_config(config).walk_revisions())) + 1
+        number = int(ScriptDirectory.from_config(config).get_current_head() or 0) + 1
         with redirect_stdout(StringIO()):
             script = command.revision(
                 config, message=message, autogenerate=True, rev_id=f"{number:04}"

@@ -121,7 +121,19 @@ job_failure = Table(
     Column("attempt", SmallInteger, nullable=False),
     Column("error", JSONB, nullable=False),
     Column("worker", Text, nullable=False),
+    # Where in a trace it failed: the next attempt points there.
+    Column("traceparent", Text),
     _now("failed_at"),
+)
+
+# `tallyman migrate upgrade` brings it up to date; `tallyman_submit`, in SQL, asks it.
+job_kind = Table(
+    "job_kind",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("queue", Text, nullable=False),
+    Column("max_attempts", SmallInteger, nullable=False),
+    comment="The kinds that releases brought, for who submits with SQL",
 )
 
 queue = Table(
@@ -203,6 +215,8 @@ outbox = Table(
     Column("payload", JSONB, nullable=False),
     Column("job_id", Text, nullable=False),
     Column("correlation_id", Text),
+    # Where in a trace it has happened: who publishes it carries on from there.
+    Column("traceparent", Text),
     _now("occurred_at"),
     _moment("published_at"),
     Index("ix_outbox_unpublished", "id", postgresql_where=text("published_at IS NULL")),

@@ -21,6 +21,7 @@ from domain.errors import DomainError, StaleDecision
 from domain.imports.errors import RowsBroken, SourceNotFound
 from domain.imports.sources import Arrival, Source, Sources
 from domain.jobs.executor import failure_of
+from domain.jobs.model import Job
 from domain.jobs.ports import Decoder
 from domain.jobs.retries import Backoff
 from domain.kinds import KINDS
@@ -41,15 +42,17 @@ class PostgresUnitOfWork:
         sources: Sources,
         locks_first: bool,
         reached: Callable[[str], None],
+        place: Callable[[Job], str | None],
     ) -> None:
         self._connection = connection
         self._outbox = PostgresOutbox(connection)
         self._reached = reached
+        self._place = place
         self._decode = decode
         self._afterwards: list[Callable[[], None]] = []
         self.sources = sources
         self.locks_first = locks_first
-        self.jobs = PostgresLedger(connection, backoff=backoff)
+        self.jobs = PostgresLedger(connection, backoff=backoff, place=place)
         self.stock = PostgresStock(connection, reached=reached)
         self.users = PostgresUsers(connection)
         self.imports = PostgresImports(connection)
@@ -108,7 +111,7 @@ class PostgresUnitOfWork:
 
     def commit(self) -> None:
         """Write what is left, hot rows last, and commit."""
-        self._outbox.flush(self.jobs.correlation_ids)
+        self._outbox.flush(self.jobs.claimed, self._place)
         self.stock.flush()
         self._reached("commit.ready")
         self._connection.commit()
@@ -135,6 +138,8 @@ class BeginPostgresWork:
     sources: Sources = field(default_factory=NoSources)
     decode: Decoder = field(default_factory=lambda: Payloads(KINDS).decode)
     reached: Callable[[str], None] = lambda _: None
+    place: Callable[[Job], str | None] = lambda job: job.traceparent
+    """Says where in a trace a job is that is at work."""
 
     def __call__(self, *, locks_first: bool = False, patient: bool = True) -> PostgresUnitOfWork:
         connection = self.engine.connect()
@@ -147,4 +152,5 @@ class BeginPostgresWork:
             sources=self.sources,
             locks_first=locks_first,
             reached=self.reached,
+            place=self.place,
         )

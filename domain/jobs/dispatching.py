@@ -21,6 +21,7 @@ class DueJob:
     correlation_id: str | None = None
     about: str = ""
     """What it is about, where few jobs were claimed; nothing of a person."""
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,22 @@ class Dispatch:
     job_ids: tuple[str, ...]
     about: str = ""
     """What a job alone is about, as Flower shows it."""
+    traceparents: tuple[str, ...] = ()
+    """Where in traces its jobs come from, as far as that is known."""
+    correlation_id: str | None = None
+    """What its job belongs to, where it is of one."""
+
+    @classmethod
+    def of(cls, jobs: Sequence[DueJob]) -> "Dispatch":
+        """Make one of jobs of one kind."""
+        alone = jobs[0] if len(jobs) == 1 else None
+        return cls(
+            kind=jobs[0].kind,
+            job_ids=tuple(job.job_id for job in jobs),
+            about=alone.about if alone else "",
+            traceparents=tuple(job.traceparent for job in jobs if job.traceparent is not None),
+            correlation_id=alone.correlation_id if alone else None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,20 +83,12 @@ def group(due: Sequence[DueJob], grouping: Grouping, *, waiting: int = 0) -> lis
     alone = []
     for job in due:
         if job.dispatches > 1:
-            alone.append(_dispatch([job]))
+            alone.append(Dispatch.of([job]))
         else:
             fresh[job.kind].append(job)
     size = grouping.size(len(due), waiting=waiting)
     return [
-        _dispatch(jobs[start : start + size])
+        Dispatch.of(jobs[start : start + size])
         for jobs in fresh.values()
         for start in range(0, len(jobs), size)
     ] + alone
-
-
-def _dispatch(jobs: Sequence[DueJob]) -> Dispatch:
-    return Dispatch(
-        kind=jobs[0].kind,
-        job_ids=tuple(job.job_id for job in jobs),
-        about=jobs[0].about if len(jobs) == 1 else "",
-    )

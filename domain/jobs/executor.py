@@ -36,6 +36,8 @@ class Report:
     job: Job
     exception: Exception | None = None
     """What this very attempt failed with; None where it succeeded or was answered before."""
+    is_answer: bool = False
+    """It was over before: nothing was done but to say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +158,11 @@ class Executor:
             sight = _FirstSight()
             begun = self.persistently(lambda: self._begin_attempts(claim, sight))
             if all(job.state.is_terminal for job in begun):
-                return [Report(job=job) for job in begun]
+                return [
+                    # One that has changed has ended just now, for want of attempts.
+                    Report(job=job, is_answer=not sight.has_changed(job))
+                    for job in begun
+                ]
         try:
             return self._decide(kind, claim, counted=suspected, patient=patient)
         except _Suspicious as suspicion:
@@ -194,7 +200,7 @@ class Executor:
         with self.begin_work(locks_first=locks_first, patient=patient) as work:
             jobs = claim(work)
             self.reached("job.claimed")
-            answered = [Report(job=job) for job in jobs if job.state.is_terminal]
+            answered = [Report(job=job, is_answer=True) for job in jobs if job.state.is_terminal]
             todo = [job for job in jobs if not job.state.is_terminal]
             if not todo:
                 return answered
@@ -299,7 +305,7 @@ class Executor:
     ) -> list[Report]:
         with self.begin_work() as work:
             reports = [
-                Report(job=job)
+                Report(job=job, is_answer=True)
                 if job.state.is_terminal
                 else Report(
                     job=job

@@ -68,4 +68,7 @@ class Holder:
                 work.commit()
             return jobs
 
-        return [Report(job=job) for job in self.persistently(transaction)]
+        return [
+            Report(job=job, is_answer=job.state.is_terminal)
+            for job in self.persistently(transaction)
+        ]

@@ -1,12 +1,14 @@
 """A job: its states, what a producer submits and what the ledger holds."""
 
 import json
+import re
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from domain.errors import InvalidPayload
 from domain.messages import Command
@@ -42,6 +44,13 @@ NOT_STORABLE = "not_storable"
 """Field that stands, with the reason, for a payload that the ledger cannot hold."""
 OPEN_STATES = frozenset({JobState.QUEUED, JobState.RETRY})
 
+TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
+)
+"""A place in a trace, as W3C Trace Context writes it."""
+# JSON writes it `\u0000`; `\\u0000` is a backslash and five characters that do no harm.
+_NULL_CHARACTER = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
 
 class Door(StrEnum):
     """How a job came in."""
@@ -66,6 +75,7 @@ class Submission:
     priority: int = 0
     correlation_id: str | None = None
     traceparent: str | None = None
+    """Where in a trace it comes from; what has not the form is left out: the job stands anyway."""
     parent_id: str | None = None
     text: str = field(init=False)
     """The payload as JSON, keys sorted."""
@@ -84,7 +94,15 @@ class Submission:
             )
         if not 0 <= self.priority <= MOST_PRIORITY:
             raise InvalidPayload(f"priority must be 0 to {MOST_PRIORITY}, got {self.priority}")
+        if self.traceparent is not None and not TRACEPARENT.fullmatch(self.traceparent):
+            object.__setattr__(self, "traceparent", None)
         object.__setattr__(self, "text", _storable(self.payload))
+
+    def coming_from(self, traceparent: str | None) -> Self:
+        """Return the same job, with its place in a trace."""
+        twin = copy(self)
+        object.__setattr__(twin, "traceparent", traceparent)
+        return twin
 
     def payload_hash(self) -> bytes:
         """SHA-256 of kind and payload: the same job or another?"""
@@ -105,7 +123,7 @@ def _storable(payload: Mapping[str, Any]) -> str:
             " split the job, or import a file",
             {"bytes": size},
         )
-    if "\\u0000" in text:
+    if "\\u0000" in text and _NULL_CHARACTER.search(text):
         raise InvalidPayload("the payload holds the character U+0000, which cannot be stored")
     return text
 
@@ -139,6 +157,10 @@ class Job:
     result: Mapping[str, Any] | None = None
     error: Failure | None = None
     correlation_id: str | None = None
+    traceparent: str | None = None
+    """Where in a trace it comes from."""
+    failed_traceparent: str | None = None
+    """Where in a trace its last attempt failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,3 +17,5 @@ class RecordedEvent:
     job_id: str
     correlation_id: str | None
     occurred_at: datetime
+    traceparent: str | None = None
+    """Where in a trace it has happened."""

@@ -8,6 +8,8 @@ from math import ceil
 
 QUEUES = ("allocation", "users", "imports", "maintenance")
 
+CORRELATION = "correlation_id"
+"""Header of a message: what its job belongs to."""
 PACED = "tallyman_paced"
 """Header of a relay's message: the rate, in jobs a second, at which its jobs were handed out."""
 BURST_SECONDS = 0.25

@@ -38,7 +38,7 @@ class FlowerSite:
 
     @property
     def url(self) -> str:
-        found = re.search(r"flower_started at (\S+)", self.logs())
+        found = re.search(r"flower_started\s+url=(\S+)", self.logs())
         assert found, self.logs()
         return found[1]
 

@@ -17,6 +17,7 @@ from adapters.postgres.user_queries import UserQueries
 from worker.addresses import database_url
 from worker.producer import Producer
 from worker.settings import load
+from worker.tracing import switch
 
 NOWHERE = "postgresql+psycopg://"
 """For what checks jobs and hands none in: nothing connects."""
@@ -42,6 +43,7 @@ class Database:
 def database(*, url: str | None = None) -> Iterator[Database]:
     """Give access to the database of the settings, or to the one at `url`."""
     settings = load()
+    switch.start("command")
     engine = create(url or database_url(settings), application="tallyman command")
     queries = JobQueries(engine)
     begin_work = BeginPostgresWork(engine=engine)

@@ -207,6 +207,7 @@ def describe(job: JobView, *, reveal: bool = False) -> dict[str, Any]:
         "door": job.door,
         "priority": job.priority,
         "correlation_id": job.correlation_id,
+        "traceparent": job.traceparent,
         "attempts": job.attempts,
         "max_attempts": job.max_attempts,
         "dispatches": job.dispatches,

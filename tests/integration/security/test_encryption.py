@@ -188,7 +188,7 @@ def is_given_back(site: Site, producer: Producer, worker: Running) -> Running:
 
 def shows_the_broker(flower: Running) -> None:
     flower.wait_for("flower_started")
-    [address] = re.findall(r"flower_started at (\S+)", flower.complaints)
+    [address] = re.findall(r"flower_started\s+url=(\S+)", flower.complaints)
     login = b64encode(FLOWER.encode()).decode()
     question = urllib.request.Request(  # noqa: S310  its address is Flower's own
         f"{address}/broker", headers={"Authorization": f"Basic {login}"}

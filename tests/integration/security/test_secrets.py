@@ -162,7 +162,7 @@ def asked(servers: Addresses) -> Iterator[str]:
 
 def shown(flower: Running) -> Iterator[str]:
     """Yield Flower's pages."""
-    [address] = re.findall(r"flower_started at (\S+)", flower.complaints)
+    [address] = re.findall(r"flower_started\s+url=(\S+)", flower.complaints)
     login = {"Authorization": f"Basic {b64encode(f'me:{OF_FLOWER}'.encode()).decode()}"}
     wait_until(lambda: "@" in _read(f"{address}/api/workers?refresh=1", login))
     [name] = json.loads(_read(f"{address}/api/workers", login)).keys()

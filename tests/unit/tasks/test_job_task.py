@@ -9,6 +9,7 @@ from domain.jobs.holding import Holder
 from domain.jobs.model import Door, Job, JobState
 from domain.kinds import KINDS
 from tasks.jobs import AttemptFailed, Gate, JobTask, Mirror, Runtime, register
+from worker.tracing.untraced import Untraced
 
 QUOTES_A_ROW = ValueError("Failing row contains (ada@example.org)")
 
@@ -53,6 +54,8 @@ class TestAFailedAttempt:
     def test_for_want_of_memory_does_not_end_the_whole_worker(self) -> None:
         # A MemoryError that reaches Celery's parent process makes it stop.
         class Hungry:
+            traces = Untraced()
+
             @property
             def executor(self) -> Executor:
                 raise AssertionError("nothing is run")
