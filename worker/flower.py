@@ -127,12 +127,7 @@ def _memory(data_folder: Path) -> Path | None:
         with TemporaryFile(dir=folder):
             return folder / "seen"
     except OSError as error:
-        log.warning(
-            "flower_forgets: what it has seen is gone with its process, for it cannot write to"
-            " %s (%s)",
-            folder,
-            error.strerror,
-        )
+        log.warning("flower_forgets", folder=str(folder), error=error.strerror)
         return None
 
 

@@ -77,7 +77,6 @@ class TestARetriedJobThatWasSubmitted:
             "    process allocation [tallyman-worker consumer] id=J-1 attempt=2"
             " state=succeeded"
             " -> submit allocation (accepted) -> process allocation (previous attempt)\n"
-            "      send tallyman:events [tallyman-relay producer] name=LineAllocated id=J-1\n"
             "      send tallyman:events [tallyman-relay producer] name=OrderAllocated id=J-1"
         )
         assert b"on fire" not in collector.bytes

@@ -178,7 +178,12 @@ def is_given_back(site: Site, producer: Producer, worker: Running) -> Running:
         url = site.broker.url("web_shop", ssl_cert_reqs="required")
         with Celery(broker=url, set_as_current=False) as client:
             client.send_task(ORDER, kwargs=order("back"), task_id="back", queue="allocation")
-        worker.wait_for("[back] received")
+        waits = (
+            "SELECT EXISTS (SELECT FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock')"
+        )
+        with connected(site.postgres.url()) as watching:
+            wait_until(lambda: watching.execute(waits).fetchone() == (True,))
         worker.process.terminate()
         assert worker.ends() == 0
     another = site.installation.start("worker")
