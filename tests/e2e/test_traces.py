@@ -64,7 +64,7 @@ class TestARetriedJobThatWasSubmitted:
         pipeline.mends("O-1")
         pipeline.operations.retry(["J-1"])
         pipeline.until("J-1", JobState.SUCCEEDED)
-        eventually(lambda: len(collector.trace_of("J-1")) == 7, what="all spans are there")
+        eventually(lambda: len(collector.trace_of("J-1")) == 6, what="all spans are there")
 
         found = tree(collector.trace_of("J-1"), leave_out=["kind"])
         print(found)  # noqa: T201  what it looks like, with `pytest -s`
