@@ -60,8 +60,8 @@ migration: $(READY) ## write a revision from the tables: make migration MSG="add
 	$(BIN)/tallyman migrate revision -m "$$MSG"
 
 .PHONY: bench
-bench: $(READY) ## measure against peers and limits, as ratios
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(READY) ## measure against peers and limits, as ratios; ONLY="procrastinate" picks some
+	$(OWN_SERVERS) $(BIN)/python -m benchmarks $(if $(ONLY),--only "$(ONLY)") $(ARGS)
 
 .PHONY: beside-celery
 beside-celery: $(READY) ## kill -9 stock Celery and Tallyman under load; count what is lost and doubled
