@@ -63,6 +63,14 @@ migration: $(READY) ## write a revision from the tables: make migration MSG="add
 bench: $(READY) ## measure against peers and limits, as ratios; ONLY="procrastinate" picks some
 	$(OWN_SERVERS) $(BIN)/python -m benchmarks $(if $(ONLY),--only "$(ONLY)") $(ARGS)
 
+.PHONY: bench-growth
+bench-growth: $(READY) ## measure with millions of jobs on record, a hot product, 1 to 4 workers
+	$(OWN_SERVERS) $(BIN)/python -m benchmarks.growth $(ARGS)
+
+.PHONY: bench-memory
+bench-memory: $(READY) ## measure memory at rest and after 200,000 jobs, and the time of a start
+	$(OWN_SERVERS) $(BIN)/python -m benchmarks.memory $(ARGS)
+
 .PHONY: beside-celery
 beside-celery: $(READY) ## kill -9 stock Celery and Tallyman under load; count what is lost and doubled
 	$(BIN)/python -m benchmarks.deaths $(ARGS)

@@ -31,7 +31,8 @@ from domain.kinds import KINDS
 from tests.integration.plans.plans import watched
 from worker.producer import Producer
 
-pytestmark = pytest.mark.xdist_group("plans")
+# The first to ask waits until the database is made.
+pytestmark = [pytest.mark.xdist_group("plans"), pytest.mark.timeout(300)]
 
 RUNS = 12
 """After five runs a session may take to a plan for any parameters: that is looked at, too."""
@@ -39,7 +40,7 @@ FEW_PAGES = 400
 """What finding a page of a list costs, whatever the ledger holds."""
 MORE_PAGES = {"stock, of all": 10_000}
 """Of what adds up all stock and all who wait for it."""
-BATCH_PAGES = 40_000
+BATCH_PAGES = 10_000
 """What a batch of jobs costs, likewise."""
 
 ENDS = {JobState.SUCCEEDED, JobState.REJECTED}
@@ -210,7 +211,7 @@ def test_jobs_find_their_rows_by_index(grown_worker: Engine, grown: Engine, name
     executor = _executor(grown_worker)
     with watched(grown_worker) as watch:
         for _ in range(RUNS):
-            kind, ids = _accepted(grown, name, jobs=20)
+            kind, ids = _accepted(grown, name, jobs=5)
             reports = executor.run_dispatched(kind, ids, redelivered=False)
             assert {report.job.state for report in reports} <= ENDS
         kind, payload = JOBS[name](next(numbers))
