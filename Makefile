@@ -71,6 +71,10 @@ bench-growth: $(READY) ## measure with millions of jobs on record, a hot product
 bench-memory: $(READY) ## measure memory at rest and after 200,000 jobs, and the time of a start
 	$(OWN_SERVERS) $(BIN)/python -m benchmarks.memory $(ARGS)
 
+.PHONY: bench-scaling
+bench-scaling: $(READY) ## measure what a job costs, and model what 10, 100 and 1,000 times as many need
+	$(OWN_SERVERS) $(BIN)/python -m benchmarks.scaling $(ARGS)
+
 .PHONY: beside-celery
 beside-celery: $(READY) ## kill -9 stock Celery and Tallyman under load; count what is lost and doubled
 	$(BIN)/python -m benchmarks.deaths $(ARGS)

@@ -2,8 +2,9 @@
 
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from subprocess import Popen
 from typing import Any
 
 from celery import Celery
@@ -110,11 +111,21 @@ def _door_b(stage: Stage, load: Load, *, with_events: bool) -> Timing:
         return timing
 
 
-def run_accepted(stage: Stage, load: Load, url: str, *, with_events: bool = True) -> Timing:
-    """Accept a load while no relay looks, then time how it is worked off."""
+def run_accepted(
+    stage: Stage,
+    load: Load,
+    url: str,
+    *,
+    with_events: bool = True,
+    watch: Callable[[int, int], AbstractContextManager[None]] = lambda *_: nullcontext(),
+) -> Timing:
+    """Accept a load while no relay looks, then time how it is worked off.
+
+    `watch` is told the process ids of worker and relay, and lasts for as long as the clock runs.
+    """
     broker = stage.empty_broker()
     app = Celery(broker=stage.servers.broker_url)
-    with tallyman_worker(app, stage, url), relay(stage, url) as running:
+    with tallyman_worker(app, stage, url) as worker, relay(stage, url) as running:
         wait_until(lambda: broker.exists(EPOCH_KEY))
         app.control.add_consumer(QUEUE, reply=True)
         if not with_events:
@@ -122,9 +133,10 @@ def run_accepted(stage: Stage, load: Load, url: str, *, with_events: bool = True
         running.send_signal(signal.SIGSTOP)
         with Producer.at(url, most_waiting=10_000_000) as producer:
             producer.submit_many(submissions(load))
-        began = time.time()
-        running.send_signal(signal.SIGCONT)
-        return _timed(url, load, began)
+        with watch(worker.pid, running.pid):
+            began = time.time()
+            running.send_signal(signal.SIGCONT)
+            return _timed(url, load, began)
 
 
 def submissions(load: Load) -> Iterator[Submission]:
@@ -149,7 +161,7 @@ def send(
 
 
 @contextmanager
-def tallyman_worker(app: Celery, stage: Stage, url: str) -> Iterator[None]:
+def tallyman_worker(app: Celery, stage: Stage, url: str) -> Iterator[Popen[bytes]]:
     """Run a worker that consumes nothing until it is told to."""
     with celery_worker(
         app,
@@ -157,12 +169,12 @@ def tallyman_worker(app: Celery, stage: Stage, url: str) -> Iterator[None]:
         processes=stage.processes,
         environment=stage.environment(url),
         log=stage.log("worker"),
-    ):
-        yield
+    ) as running:
+        yield running
 
 
 @contextmanager
-def relay(stage: Stage, url: str) -> Iterator[Any]:
+def relay(stage: Stage, url: str) -> Iterator[Popen[bytes]]:
     with process(
         "worker.command.main",
         "relay",

@@ -101,7 +101,7 @@ def _memory(stage: Stage, load: Load) -> tuple[dict[str, float], dict[str, float
             producer.submit_many(submissions(load))
         done = "SELECT count(*) FROM job WHERE state = 'succeeded'"
         with connected(url) as connection:
-            wait_until(lambda: count(connection, done) == load.orders, every=1)
+            wait_until(lambda: count(connection, done) == load.orders, seconds=1_800, every=1)
         check(url, load)
         return rest, crew.memory()
 
