@@ -9,25 +9,18 @@ measured as well, and stand beside what the model says.
 
 import argparse
 import json
-import os
-import tempfile
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
 from math import ceil
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import psutil
 import simpy
 from rich.console import Console
 from rich.table import Table
 
-from adapters.embedded.servers import EmbeddedServers
-from benchmarks.celery_contenders import run_accepted
+from benchmarks.costs import CORES, Costs, measure
 from benchmarks.orders import Load
-from benchmarks.stage import Stage, check, connected, count
 
 BATCH = 200
 BATCHES = 600
@@ -41,21 +34,8 @@ ROUND_TRIPS = 12
 NETWORK_SECONDS = 0.000_5
 WORKER_CORES = 8
 DATABASE_CORES = 32
-"""What one PostgreSQL is given before its ledger is split."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Costs:
-    """Seconds of a processor that a job takes, and bytes of write-ahead log."""
-
-    worker: float
-    """In worker processes."""
-    parent: float
-    """In the parent of the worker processes."""
-    relay: float
-    database: float
-    broker: float
-    log_bytes: float
+LOG_BYTES = 400e6
+"""What one PostgreSQL is given before its ledger is split: cores, and bytes of log a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +107,10 @@ class Need:
 
 def need(costs: Costs, jobs_per_second: float) -> Need:
     """Plan for a rate: machines of workers, relays, and databases once one is not enough."""
-    databases = ceil(jobs_per_second * costs.database / (DATABASE_CORES * BUSY))
+    databases = max(
+        ceil(jobs_per_second * costs.database / (DATABASE_CORES * BUSY)),
+        ceil(jobs_per_second * costs.log_bytes / LOG_BYTES),
+    )
     share = jobs_per_second / databases
     by_workers = costs.worker + costs.parent + costs.relay + costs.broker
     machines = ceil(share * by_workers / (WORKER_CORES * BUSY))
@@ -164,15 +147,18 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(".tallyman/bench"))
     options = parser.parse_args()
     console = Console()
-    costs, measured = _measured(Load(orders=options.orders), options.rounds)
-    cores = os.cpu_count() or 1
+    costs, measured, free = measure(
+        Load(orders=options.orders), workers=WORKERS, rounds=options.rounds
+    )
+    machine = Plant(workers=max(WORKERS), worker_cores=CORES, database_cores=0)
+    # What others on this machine took meanwhile, the model does not get either.
     modelled = {
-        workers: rate(costs, Plant(workers=workers, worker_cores=cores, database_cores=0))
+        workers: rate(costs.times(CORES / free[workers]), replace(machine, workers=workers))
         for workers in WORKERS
     }
-    needs = [need(costs, factor * modelled[max(WORKERS)]) for factor in FACTORS]
+    needs = [need(costs, factor * rate(costs, machine)) for factor in FACTORS]
     console.print(_costs_table(costs))
-    console.print(_check_table(measured, modelled))
+    console.print(_check_table(measured, modelled, free))
     console.print(_needs_table(needs))
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "scaling.json").write_text(
@@ -181,84 +167,13 @@ def main() -> None:
                 "costs": asdict(costs),
                 "measured": measured,
                 "modelled": modelled,
+                "free_cores": free,
                 "needs": [asdict(each) for each in needs],
             },
             indent=2,
         )
         + "\n"
     )
-
-
-def _measured(load: Load, rounds: int) -> tuple[Costs, dict[int, float]]:
-    costs: list[Costs] = []
-    rates: dict[int, list[float]] = {workers: [] for workers in WORKERS}
-    with tempfile.TemporaryDirectory(prefix="tallyman-bench-") as folder:
-        embedded = EmbeddedServers(Path(folder))
-        try:
-            stage = Stage(servers=embedded.start(), logs=Path(folder), processes=max(WORKERS))
-            for _ in range(rounds):
-                for workers in WORKERS:
-                    fewer = replace(stage, processes=workers)
-                    with fewer.database(load) as url:
-                        spending = Spending(embedded, url)
-                        timing = run_accepted(fewer, load, url, watch=spending.watch)
-                        check(url, load)
-                    rates[workers].append(timing.rate)
-                    costs.append(spending.costs(load.orders))
-        finally:
-            embedded.remove_data()
-    middle = {
-        name: median(getattr(each, name) for each in costs) for name in Costs.__dataclass_fields__
-    }
-    return Costs(**middle), {workers: median(found) for workers, found in rates.items()}
-
-
-class Spending:
-    """Adds up what processes have spent between two moments."""
-
-    def __init__(self, embedded: EmbeddedServers, url: str) -> None:
-        self._embedded = embedded
-        self._url = url
-        self._spent: dict[str, float] = {}
-        self._log_bytes = 0
-
-    @contextmanager
-    def watch(self, worker: int, relay: int) -> Iterator[None]:
-        """Count from here on, until the context ends."""
-        parts: dict[str, Callable[[], list[psutil.Process]]] = {
-            "worker": lambda: psutil.Process(worker).children(),
-            "parent": lambda: [psutil.Process(worker)],
-            "relay": lambda: [psutil.Process(relay)],
-            "database": lambda: psutil.Process(self._embedded.postgres.pid).children(),
-            "broker": lambda: [psutil.Process(self._embedded.valkey.pid)],
-        }
-        before = {name: _seconds(find()) for name, find in parts.items()}
-        log = self._log()
-        yield
-        self._log_bytes = self._log() - log
-        for name, find in parts.items():
-            self._spent[name] = sum(
-                seconds - before[name].get(pid, 0.0) for pid, seconds in _seconds(find()).items()
-            )
-
-    def costs(self, jobs: int) -> Costs:
-        each = {name: seconds / jobs for name, seconds in self._spent.items()}
-        return Costs(**each, log_bytes=self._log_bytes / jobs)
-
-    def _log(self) -> int:
-        with connected(self._url) as connection:
-            return count(connection, "SELECT pg_current_wal_lsn() - '0/0'::pg_lsn")
-
-
-def _seconds(processes: list[psutil.Process]) -> dict[int, float]:
-    found: dict[int, float] = {}
-    for running in processes:
-        try:
-            times = running.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        found[running.pid] = times.user + times.system
-    return found
 
 
 def _costs_table(costs: Costs) -> Table:
@@ -272,13 +187,16 @@ def _costs_table(costs: Costs) -> Table:
     return table
 
 
-def _check_table(measured: dict[int, float], modelled: dict[int, float]) -> Table:
+def _check_table(
+    measured: dict[int, float], modelled: dict[int, float], free: dict[int, float]
+) -> Table:
     table = Table(title="One machine, jobs a second")
-    for column in ("worker processes", "measured", "modelled", "modelled / measured"):
+    for column in ("worker processes", "cores free", "measured", "modelled", "modelled / measured"):
         table.add_column(column, justify="right")
     for workers, found in measured.items():
         table.add_row(
             str(workers),
+            f"{free[workers]:.1f}",
             f"{found:,.0f}",
             f"{modelled[workers]:,.0f}",
             f"{modelled[workers] / found:.2f}",
