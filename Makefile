@@ -60,8 +60,20 @@ migration: $(READY) ## write a revision from the tables: make migration MSG="add
 	$(BIN)/tallyman migrate revision -m "$$MSG"
 
 .PHONY: bench
-bench: $(READY) ## measure against peers and limits, as ratios
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(READY) ## measure against peers and limits, as ratios; ONLY="procrastinate" picks some
+	$(OWN_SERVERS) $(BIN)/python -m benchmarks $(if $(ONLY),--only "$(ONLY)") $(ARGS)
+
+.PHONY: bench-growth
+bench-growth: $(READY) ## measure with millions of jobs on record, a hot product, 1 to 4 workers
+	$(OWN_SERVERS) $(BIN)/python -m benchmarks.growth $(ARGS)
+
+.PHONY: bench-memory
+bench-memory: $(READY) ## measure memory at rest and after 200,000 jobs, and the time of a start
+	$(OWN_SERVERS) $(BIN)/python -m benchmarks.memory $(ARGS)
+
+.PHONY: bench-scaling
+bench-scaling: $(READY) ## measure what a job costs, and model what 10, 100 and 1,000 times as many need
+	$(OWN_SERVERS) $(BIN)/python -m benchmarks.scaling $(ARGS)
 
 .PHONY: beside-celery
 beside-celery: $(READY) ## kill -9 stock Celery and Tallyman under load; count what is lost and doubled

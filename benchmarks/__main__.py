@@ -1,70 +1,92 @@
 """Run the contenders in turn, several times, and print medians and ratios.
 
-python -m benchmarks [--orders 20000] [--rounds 3] [--processes 4] [--json FILE]
+python -m benchmarks [--only NAME]… [--orders 40000] [--rounds 3] [--processes 4] [--output FOLDER]
 """
 
 import argparse
-import json
+import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 
 from rich.console import Console
-from rich.table import Table
 
 from adapters.embedded.servers import EmbeddedServers
-from benchmarks.contenders import CONTENDERS, Stage
+from benchmarks import accepting, figures, latency
+from benchmarks.contenders import BASELINE, CONTENDERS, Contender
+from benchmarks.figures import Figures
 from benchmarks.orders import Load
+from benchmarks.stage import Stage
 
-BASELINE = "stock Celery, no-op"
-SLOW = frozenset({"stock Celery, no-op", "Tallyman, door (a)"})
-"""One message a job: a quarter of the orders will do."""
+LATENCY = "latency"
+ACCEPT = "accept"
+NAMES = (*(contender.name for contender in CONTENDERS), LATENCY, ACCEPT)
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--orders", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--processes", type=int, default=4)
-    parser.add_argument("--json", type=Path, help="write every run to this file")
-    options = parser.parse_args()
+    """Measure, print and write."""
+    options = _options()
     console = Console()
-    rates: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     with tempfile.TemporaryDirectory(prefix="tallyman-bench-") as folder:
         embedded = EmbeddedServers(Path(folder))
         try:
             stage = Stage(servers=embedded.start(), logs=Path(folder), processes=options.processes)
-            for turn in range(options.rounds):
-                for name, contender in CONTENDERS.items():
-                    orders = options.orders // 4 if name in SLOW else options.orders
-                    timing = contender(stage, Load(orders=orders))
-                    rates[name].append(timing.rate)
-                    console.print(
-                        f"round {turn + 1}: {name}: {timing.jobs:,} jobs"
-                        f" in {timing.seconds:.2f} s, {timing.rate:,.0f}/s"
-                    )
+            found = Figures(machine=figures.machine(stage))
+            chosen = [contender for contender in CONTENDERS if contender.name in options.only]
+            for number in range(options.rounds):
+                _round(stage, chosen, found, console, number=number, orders=options.orders)
+                if ACCEPT in options.only:
+                    found.accepted.append(accepting.measure(stage))
+            if LATENCY in options.only:
+                for name in latency.RUNNERS:
+                    console.print(f"latency: {name}")
+                    found.latency[name] = latency.measure(stage, name)
         finally:
             embedded.remove_data()
-    console.print(_table(rates))
-    if options.json:
-        options.json.write_text(json.dumps(rates, indent=2) + "\n")
+    for table in found.tables():
+        console.print(table)
+    found.write(options.output)
+    console.print(f"written to {options.output}")
 
 
-def _table(rates: dict[str, list[float]]) -> Table:
-    table = Table(title="Jobs a second, and how many times the baseline")
-    for column in ("contender", "median", "least", "most", "ratio"):
-        table.add_column(column, justify="left" if column == "contender" else "right")
-    baseline = median(rates[BASELINE])
-    for name, found in rates.items():
-        table.add_row(
-            name,
-            f"{median(found):,.0f}/s",
-            f"{min(found):,.0f}",
-            f"{max(found):,.0f}",
-            f"{median(found) / baseline:.2f}",
+def _round(
+    stage: Stage,
+    chosen: Sequence[Contender],
+    found: Figures,
+    console: Console,
+    *,
+    number: int,
+    orders: int,
+) -> None:
+    for contender in chosen:
+        timing = contender.run(stage, Load(orders=max(100, int(orders * contender.share))))
+        found.rates.setdefault(contender.name, []).append(timing.rate)
+        console.print(
+            f"round {number + 1}: {contender.title}: {timing.jobs:,} orders"
+            f" in {timing.seconds:.2f} s, {timing.rate:,.0f}/s (load {os.getloadavg()[0]:.1f})",
+            highlight=False,
         )
-    return table
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="NAME",
+        help=f"leave out all others but {BASELINE}; one or more of: {', '.join(NAMES)}",
+    )
+    parser.add_argument("--orders", type=int, default=40_000, help="of a round, for the fastest")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=4, help="of each contender's workers")
+    parser.add_argument("--output", type=Path, default=Path(".tallyman/bench"))
+    options = parser.parse_args()
+    wanted = [name for names in options.only or [] for name in names.replace(",", " ").split()]
+    if unknown := sorted(set(wanted) - set(NAMES)):
+        parser.error(f"nothing is called {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    throughput = set(wanted) - {LATENCY, ACCEPT}
+    options.only = {*wanted, *({BASELINE} if throughput else ())} or set(NAMES)
+    return options
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from adapters.embedded.servers import EmbeddedServers
-from benchmarks.contenders import Contender, Stage, tallyman_door_a, tallyman_door_b
+from benchmarks.celery_contenders import door_a, door_b
 from benchmarks.orders import Load
+from benchmarks.stage import Run, Stage
 
-DOORS: Mapping[str, Contender] = {"(a)": tallyman_door_a, "(b)": tallyman_door_b}
+DOORS: Mapping[str, Run] = {"(a)": door_a, "(b)": door_b}
 LOGS = {"TALLYMAN_LOG_LEVEL": "INFO", "TALLYMAN_LOG_FORMAT": "json"}
 
 

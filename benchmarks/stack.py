@@ -84,7 +84,7 @@ def process(
 @contextmanager
 def celery_worker(
     app: Celery, name: str, *, processes: int, environment: dict[str, str], log: Path
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a prefork worker that consumes nothing until it is told to."""
     with process(
         "celery",
@@ -98,6 +98,6 @@ def celery_worker(
         "--without-mingle",
         environment=environment,
         log=log,
-    ):
+    ) as running:
         wait_until(lambda: app.control.ping(timeout=0.5), seconds=60)
-        yield
+        yield running

@@ -5,12 +5,15 @@ import os
 from celery import Celery
 from kombu import Queue
 
-app = Celery("stock", broker=os.environ["TALLYMAN_BROKER_URL"])
+RESULTS = os.environ.get("BENCH_RESULTS_URL")
+"""Where results go; not set, they are ignored."""
+
+app = Celery("stock", broker=os.environ["TALLYMAN_BROKER_URL"], backend=RESULTS)
 app.conf.update(
     accept_content=["json"],
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    task_ignore_result=True,
+    task_ignore_result=RESULTS is None,
     worker_prefetch_multiplier=1,
     worker_send_task_events=True,
     task_queues=[Queue("idle")],

@@ -1,0 +1,1 @@
+"""What becomes of speed as the ledger grows: `python -m benchmarks.growth`."""
