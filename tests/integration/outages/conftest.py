@@ -118,7 +118,10 @@ class Site:
                     connection.execute(statement)
 
     def waiting(self) -> int:
-        """Count the messages that wait in the broker."""
+        """Count the messages that wait in the broker.
+
+        A worker that closes its intake while it waits for one may be given it, and puts it back.
+        """
         with self.redis as client:
             return int(client.llen("allocation"))
 

@@ -27,7 +27,7 @@ class TestAWorkerWhosePostgreSQLStops:
 
         assert health[0]["is_well"], health
         assert "PostgreSQL is away" in health[0]["detail"]
-        assert site.waiting() == len(meanwhile)
+        wait_until(lambda: site.waiting() == len(meanwhile), seconds=PATIENCE)
 
         site.servers.postgres.start()
         meanwhile += [site.submit(f"submitted-{number}") for number in range(20)]
@@ -63,7 +63,7 @@ class TestAWorkerWhosePostgreSQLIsFrozen:
         with frozen(site.servers.postgres):
             is_closed(worker)
             job = site.send("sent")
-            assert site.waiting() == 1
+            wait_until(lambda: site.waiting() == 1, seconds=PATIENCE)
 
         assert "no answer within 2 seconds" in worker.complaints
         wait_until(lambda: site.is_known(job), seconds=PATIENCE)
@@ -80,7 +80,7 @@ class TestAWorkerWhosePostgreSQLIsReadOnly:
         )
         is_closed(worker)
         job = site.send("sent")
-        assert site.waiting() == 1
+        wait_until(lambda: site.waiting() == 1, seconds=PATIENCE)
         site.execute(
             "SET default_transaction_read_only = off;"
             "ALTER SYSTEM RESET default_transaction_read_only; SELECT pg_reload_conf()",
@@ -113,7 +113,7 @@ class TestAWorkerThatStartsWhilePostgreSQLIsAway:
         worker = site.start_worker()
         is_closed(worker)
         job = site.send("sent")
-        assert site.waiting() == 1
+        wait_until(lambda: site.waiting() == 1, seconds=PATIENCE)
 
         site.servers.postgres.start()
 
@@ -135,7 +135,7 @@ class TestAWorkerWhoseBrokerConnectionBreaksMeanwhile:
         wait_until(
             lambda: site.installation.run("health", "worker").returncode == 0, seconds=PATIENCE
         )
-        assert site.waiting() == 1
+        wait_until(lambda: site.waiting() == 1, seconds=PATIENCE)
 
         site.servers.postgres.start()
         wait_until(lambda: site.is_known(job), seconds=PATIENCE)
