@@ -12,6 +12,7 @@ from kombu import Connection
 from kombu.exceptions import ChannelError, OperationalError
 from uuid6 import uuid7
 
+from adapters import redis_transport
 from adapters.breakers import Breaker, CircuitOpen
 from domain.jobs.dispatching import ABOUT, Dispatch
 from domain.jobs.queues import CORRELATION, PACED
@@ -86,8 +87,8 @@ class CeleryBroker:
             pass
         return done
 
-    def depth(self, queue: str) -> int:
-        """Count the messages that wait in `queue`.
+    def depths(self, queues: Sequence[str]) -> dict[str, int]:
+        """Count the messages that wait in each of `queues`.
 
         Raises:
             BrokerAway: The broker cannot be asked, or took no message a moment ago.
@@ -96,17 +97,30 @@ class CeleryBroker:
             # What cannot be published must not be claimed: to give it back costs writes.
             raise BrokerAway("the broker took no message a moment ago and is left alone")
         with self._question():
-            connection = self._asking or self._app.connection_for_read(transport_options=HASTILY)
-            # One that failed is not asked again.
-            self._asking = None
-            try:
-                declared = connection.default_channel.queue_declare(queue=queue, passive=True)
-            except ChannelError:
-                # Nobody has declared the queue yet, so nothing waits in it.
-                connection.release()
-                return 0
+            connection = self._asked()
+            channel = connection.default_channel
+            if isinstance(channel, redis_transport.Channel):
+                depths = channel.waiting(queues)
+                self._asking = connection
+                return depths
             self._asking = connection
-            return int(declared.message_count)
+            return {queue: self._depth(queue) for queue in queues}
+
+    def _asked(self) -> Connection:
+        """Give the connection for questions; who takes it puts it back if it did not fail."""
+        connection, self._asking = self._asking, None
+        return connection or self._app.connection_for_read(transport_options=HASTILY)
+
+    def _depth(self, queue: str) -> int:
+        connection = self._asked()
+        try:
+            declared = connection.default_channel.queue_declare(queue=queue, passive=True)
+        except ChannelError:
+            # Nobody has declared the queue yet, so nothing waits in it; its channel is closed.
+            connection.release()
+            return 0
+        self._asking = connection
+        return int(declared.message_count)
 
     def lost_its_memory(self) -> bool:
         """Tell whether the broker has forgotten since `remember` was last called."""

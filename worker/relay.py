@@ -108,7 +108,7 @@ class Relay:
         published = 0
         is_full = False
         settings = self.dispatches.queue_settings()
-        self.messages = {queue: self.broker.depth(queue) for queue in self.queues}
+        self.messages = self.broker.depths(self.queues)
         levels = by_priority(self.queues, settings)
         for level in levels:
             looks = [self._look(queue) for queue in level]

@@ -30,16 +30,21 @@ WITH due AS MATERIALIZED (
       AND (next_dispatch <= now() OR dispatches = 1)
     ORDER BY priority DESC, next_dispatch, id LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE job SET
+        dispatches = dispatches + 1,
+        next_dispatch = now() + {LEASE} * 2 ^ least(dispatches, 4)
+    FROM due WHERE job.id = due.id
+    RETURNING job.id, job.kind, job.priority, job.dispatches, job.correlation_id,
+        job.traceparent,
+        CASE WHEN (SELECT count(*) FROM due) <= {FEW}
+                  AND pg_column_size(job.payload) <= {MOST_SUMMED_UP}
+             THEN job.payload END AS payload,
+        job.created_at
 )
-UPDATE job SET
-    dispatches = dispatches + 1,
-    next_dispatch = now() + {LEASE} * 2 ^ least(dispatches, 4)
-FROM due WHERE job.id = due.id
-RETURNING job.id, job.kind, job.priority, job.dispatches, job.correlation_id, job.created_at,
-    job.traceparent,
-    CASE WHEN (SELECT count(*) FROM due) <= {FEW}
-              AND pg_column_size(job.payload) <= {MOST_SUMMED_UP}
-         THEN job.payload END AS payload"""
+-- An UPDATE returns rows in no order.
+SELECT id, kind, priority, dispatches, correlation_id, traceparent, payload
+FROM claimed ORDER BY priority DESC, created_at, id"""
 
 # Relays take turns at a limited queue: who holds its row may hand out what the rate allows. What
 # the time is, is asked after that: `now()` would be when the transaction began to wait.
@@ -141,25 +146,31 @@ class PostgresDispatches:
 
 def _claim(connection: Connection, queue: str, *, limit: int, is_idle: bool) -> list[DueJob]:
     parameters = {"queue": queue, "limit": limit, "is_idle": is_idle}
-    rows = connection.exec_driver_sql(_CLAIM, parameters).all()
     return [
         DueJob(
-            job_id=row.id,
-            kind=row.kind,
-            priority=row.priority,
-            dispatches=row.dispatches,
-            correlation_id=row.correlation_id,
-            about=_about(row.kind, row.payload),
-            traceparent=row.traceparent,
+            job_id=job_id,
+            kind=kind,
+            priority=priority,
+            dispatches=dispatches,
+            correlation_id=correlation_id,
+            traceparent=traceparent,
+            about=_about(kind, payload) if payload is not None else "",
         )
-        # An UPDATE returns rows in no order.
-        for row in sorted(rows, key=lambda row: (-row.priority, row.created_at, row.id))
+        for (
+            job_id,
+            kind,
+            priority,
+            dispatches,
+            correlation_id,
+            traceparent,
+            payload,
+        ) in connection.exec_driver_sql(_CLAIM, parameters)
     ]
 
 
-def _about(kind: str, payload: Mapping[str, Any] | None) -> str:
+def _about(kind: str, payload: Mapping[str, Any]) -> str:
     # A kind of a newer version is left to the workers that know it.
-    return KINDS[kind].summary(payload) if payload is not None and kind in KINDS else ""
+    return KINDS[kind].summary(payload) if kind in KINDS else ""
 
 
 class Bell:

@@ -11,9 +11,10 @@ from domain.jobs.publishing import RecordedEvent
 READER_LOCK = 0x7A11_0B0C
 """Advisory lock of whoever relays the outbox: two at once would mix up the order."""
 
+# The columns are the fields of `RecordedEvent`, in their order.
 _UNPUBLISHED = """
-SELECT id, event_id::text, name, aggregate, payload::text, job_id, correlation_id, occurred_at,
-       traceparent
+SELECT id AS outbox_id, event_id::text, name, aggregate, payload::text, job_id, correlation_id,
+       occurred_at, traceparent
 FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT %(limit)s"""
 
 _PUBLISHED = "UPDATE outbox SET published_at = now() WHERE id = ANY(%(ids)s)"
@@ -61,22 +62,10 @@ class OutboxReader:
 
     def unpublished(self, *, limit: int) -> list[RecordedEvent]:
         """Return the oldest events that are not yet published, in order."""
-        rows = self._connection.exec_driver_sql(_UNPUBLISHED, {"limit": limit}).all()
+        rows = self._connection.exec_driver_sql(_UNPUBLISHED, {"limit": limit})
+        events = [RecordedEvent._make(row) for row in rows]
         self._connection.commit()
-        return [
-            RecordedEvent(
-                outbox_id=row.id,
-                event_id=row.event_id,
-                name=row.name,
-                aggregate=row.aggregate,
-                payload=row.payload,
-                job_id=row.job_id,
-                correlation_id=row.correlation_id,
-                occurred_at=row.occurred_at,
-                traceparent=row.traceparent,
-            )
-            for row in rows
-        ]
+        return events
 
     def mark_published(self, events: Sequence[RecordedEvent]) -> None:
         """Note that these events have reached the stream."""

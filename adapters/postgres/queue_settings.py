@@ -58,7 +58,8 @@ class PostgresQueueSettings:
 
     def read(self) -> dict[str, QueueSettings]:
         """Return what is set, for the queues for which something was."""
-        with self._engine.connect() as connection:
+        # Committed: psycopg forgets, at a rollback, all that a connection has prepared.
+        with self._engine.begin() as connection:
             return read(connection)
 
     def pause(

@@ -1,6 +1,7 @@
 """Channels: what is taken from lists of Redis, and delivered."""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from queue import Empty
 from time import time
 from typing import Any, NoReturn, cast
@@ -162,6 +163,15 @@ class Channel(stock.Channel):
             _ignore()
         self.connection._deliver(command, queue)  # noqa: SLF001  as kombu's does
         return True
+
+    def waiting(self, queues: Sequence[str]) -> dict[str, int]:
+        """Count the messages that wait in each of `queues`, in one round trip."""
+        with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipeline:
+            for queue in queues:
+                for priority in self.priority_steps:
+                    pipeline.llen(self._q_for_pri(queue, priority))
+            lengths = iter(pipeline.execute())
+        return {queue: sum(islice(lengths, len(self.priority_steps))) for queue in queues}
 
     def put_bytes(self, queue: str, item: bytes) -> None:
         """Lay into the list of `queue` what lay there before and is no message."""

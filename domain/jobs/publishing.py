@@ -1,12 +1,11 @@
 """Publishing: what other systems are told of what has happened."""
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedEvent:
-    """An event as the outbox holds it."""
+class RecordedEvent(NamedTuple):
+    """An event as the outbox holds it: thousands a second, so a tuple."""
 
     outbox_id: int
     event_id: str

@@ -11,7 +11,7 @@ job has a `process` in its own trace, too, which links back to it.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import time_ns
 
 from celery.exceptions import Ignore, Retry
@@ -92,7 +92,7 @@ class Journey(Untraced):
         spans = [self._telling(event) for event in events]
         try:
             yield [
-                replace(event, traceparent=_text(span)) if span else event
+                event._replace(traceparent=_text(span)) if span else event
                 for event, span in zip(events, spans, strict=True)
             ]
         except Exception as error:

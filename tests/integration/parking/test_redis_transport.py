@@ -95,6 +95,16 @@ class TestWhatIsTaken:
 
         assert broker.llen("allocation\x06\x169") == 1
 
+    def test_is_counted_whatever_its_priority(self, broker: redis.Redis, broker_url: str) -> None:
+        redis_transport.install()
+        broker.lpush("allocation", "a", "b")
+        broker.lpush("allocation\x06\x169", "c")
+
+        with Connection(broker_url) as connection:
+            waiting = connection.default_channel.waiting(["allocation", "users"])
+
+        assert waiting == {"allocation": 3, "users": 0}
+
     def test_that_nobody_can_read_is_wrapped_until_it_is_acknowledged(
         self, broker: redis.Redis, take: Take
     ) -> None:
