@@ -151,6 +151,8 @@ FUNCTIONS: Mapping[str, Access] = {
     # These run for whoever writes, or are called by the one below.
     "refuse_job_move()": _NOBODY,
     "refuse_lost_batch()": _NOBODY,
+    "refuse_lost_line()": _NOBODY,
+    "refuse_lost_order()": _NOBODY,
     "refuse_rewrite()": _NOBODY,
     "tallyman_canonical(jsonb,integer)": _NOBODY,
     "tallyman_submit(text,jsonb,text,integer,text,text)": Access(

@@ -11,7 +11,6 @@ from sqlalchemy import (
     DateTime,
     Double,
     ForeignKey,
-    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -293,7 +292,8 @@ sales_order = Table(
 order_line = Table(
     "order_line",
     metadata,
-    Column("order_id", Text, ForeignKey("sales_order.order_id"), primary_key=True),
+    # No foreign key: order and lines are written together, and trigger `order_stays` keeps them so.
+    Column("order_id", Text, primary_key=True),
     Column("line_id", Text, primary_key=True),
     Column("position", SmallInteger, nullable=False),
     # Products are found before this is written, and one with a batch cannot be deleted.
@@ -312,6 +312,8 @@ order_line = Table(
 allocation = Table(
     "allocation",
     metadata,
+    # No foreign key: what a line holds is written with it or under its lock, and trigger
+    # `line_stays` keeps the line.
     Column("order_id", Text, primary_key=True),
     Column("line_id", Text, primary_key=True),
     # No foreign key: it would lock the batches that everybody wants, twice for every line. The
@@ -323,7 +325,6 @@ allocation = Table(
     Column("ranking", JSONB, nullable=False),
     Column("job_id", Text, nullable=False),
     _now("allocated_at"),
-    ForeignKeyConstraint(["order_id", "line_id"], ["order_line.order_id", "order_line.line_id"]),
     CheckConstraint("quantity >= 1", name="quantity"),
 )
 

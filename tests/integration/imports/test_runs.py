@@ -286,7 +286,9 @@ def _one_by_one(engine: Engine, lines: list[str]) -> None:
 
 def _forget_everything(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE stock_movement DISABLE TRIGGER USER")
-    connection.exec_driver_sql("TRUNCATE product, batch, sales_order, stock_movement CASCADE")
+    connection.exec_driver_sql(
+        "TRUNCATE product, batch, sales_order, order_line, allocation, stock_movement"
+    )
     connection.exec_driver_sql("ALTER TABLE stock_movement ENABLE TRIGGER USER")
 
 

@@ -106,6 +106,42 @@ class TestStockMovements:
             connection.exec_driver_sql(statement)
 
 
+AN_ORDER = """
+INSERT INTO product (sku) VALUES ('LAMP');
+INSERT INTO batch (reference, sku, purchased, allocated, fingerprint)
+VALUES ('b', 'LAMP', 9, 2, '');
+INSERT INTO sales_order (order_id, policy, may_split, strategy, priority, fingerprint, job_id)
+VALUES ('o', 'partial', true, 'earliest_first', 0, '', 'j');
+INSERT INTO order_line (order_id, line_id, position, sku, quantity, state)
+VALUES ('o', '1', 0, 'LAMP', 2, 'allocated');
+INSERT INTO allocation (order_id, line_id, batch_reference, quantity, strategy, ranking, job_id)
+VALUES ('o', '1', 'b', 2, 'earliest_first', '[]', 'j')"""
+
+
+class TestWhatAllocationsRestOn:
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "DELETE FROM product",
+            "DELETE FROM batch",
+            "UPDATE batch SET reference = 'other'",
+            "DELETE FROM sales_order",
+            "UPDATE sales_order SET order_id = 'other'",
+            "DELETE FROM order_line",
+            "UPDATE order_line SET line_id = 'other'",
+            "UPDATE order_line SET order_id = 'other'",
+        ],
+    )
+    def test_stays(self, engine: Engine, statement: str) -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(AN_ORDER)
+
+        with engine.begin() as connection, pytest.raises(sqlalchemy.exc.IntegrityError) as refused:
+            connection.exec_driver_sql(statement)
+
+        assert isinstance(refused.value.orig, psycopg.errors.ForeignKeyViolation)
+
+
 class TestSubmit:
     def test_accepts_with_one_commit(self, producer: Producer, engine: Engine) -> None:
         receipt = producer.submit("allocation.create_batch", BATCH, priority=7)
