@@ -89,7 +89,14 @@ def run_relay(settings: Settings) -> None:
     heartbeat = Heartbeat(data_folder=settings.data_folder, process="relay")
     relay = Relay(
         dispatches=PostgresDispatches(
-            create(addresses.database_url, application="tallyman relay", pool_size=4, by_index=True)
+            create(
+                addresses.database_url,
+                application="tallyman relay",
+                pool_size=4,
+                by_index=True,
+                # What was handed out, and is forgotten to have been, is handed out again.
+                is_durable=False,
+            )
         ),
         broker=CeleryBroker(configured(), url=addresses.broker_url, sending=traces.sending),
         queues=QUEUES,
@@ -123,7 +130,10 @@ def _relaying_events(
         yield
         return
     events = EventRelay(
-        feed=PostgresOutboxFeed(create(addresses.database_url, application="tallyman events")),
+        feed=PostgresOutboxFeed(
+            # Likewise what was published.
+            create(addresses.database_url, application="tallyman events", is_durable=False)
+        ),
         stream=RedisEventStream(addresses.mirror_url, length=settings.event_stream_length),
         stopping=stopping,
         traces=traces,

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -19,6 +19,10 @@ CLAIM = 5_000
 """Jobs claimed at once: few enough that the first are published soon."""
 PAUSE_SECONDS = 1.0
 """How long to wait while PostgreSQL or the broker is away."""
+ENOUGH_WAITING = 4
+"""Messages in a queue while which few jobs are kept back: what comes meanwhile goes together."""
+KEPT_SECONDS = 0.005
+"""How long to wait while jobs are kept back."""
 FULL_SECONDS = 0.05
 """How long to wait while a queue is full, or has to wait for another or for its rate."""
 NOTICE_SECONDS = 0.5
@@ -47,6 +51,9 @@ class Relay:
     """Messages in each queue at the last look; empty while the broker is away."""
     objection: str | None = "it has not looked yet"
     """Why it hands out nothing; None where it does."""
+    _due: Mapping[str, int] = field(default_factory=dict)
+    """Jobs due in each queue at the last look, counted up to a message full."""
+    _keeps_back: bool = False
     _paced_at: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -80,7 +87,7 @@ class Relay:
             self.objection = None
             self.alive()
             if is_full and not published:
-                self.stopping.wait(FULL_SECONDS)
+                self.stopping.wait(KEPT_SECONDS if self._keeps_back else FULL_SECONDS)
             elif not published:
                 self._rest(bell)
 
@@ -102,13 +109,13 @@ class Relay:
     def relay_once(self) -> tuple[int, bool]:
         """Publish what is due and may run; return the number of jobs.
 
-        Tell, too, whether more is soon to come: a queue was full, or waited for its rate or for
-        queues of a higher priority.
+        Tell, too, whether more is soon to come: a queue was full, or waited for its workers, its
+        rate or for queues of a higher priority.
         """
         published = 0
-        is_full = False
-        settings = self.dispatches.queue_settings()
+        is_full = self._keeps_back = False
         self.messages = self.broker.depths(self.queues)
+        settings, self._due = self.dispatches.look(self.messages, at_most=self.grouping.most)
         levels = by_priority(self.queues, settings)
         for level in levels:
             looks = [self._look(queue) for queue in level]
@@ -123,6 +130,11 @@ class Relay:
     def _look(self, queue: QueueSettings) -> "_Look":
         waiting = self.messages[queue.name]
         if waiting >= min(self.depth, queue.most_messages or self.depth):
+            return _Look(is_full=True, has_backlog=True)
+        if not self._due[queue.name]:
+            return _Look(has_backlog=waiting > 0)
+        if waiting >= ENOUGH_WAITING and self._due[queue.name] < self.grouping.most:
+            self._keeps_back = True
             return _Look(is_full=True, has_backlog=True)
         if queue.jobs_per_second is None:
             published = self.publish_due(queue.name, waiting=waiting)

@@ -22,12 +22,21 @@ FEW = 16
 MOST_SUMMED_UP = 8_192
 """Bytes of a payload that are read for this."""
 
+_IS_DUE = f"""
+    state IN ('queued', 'retry') AND queue = %(queue)s
+      AND next_dispatch <= now() + CASE WHEN %(is_idle)s THEN {HEAD_START} ELSE '0' END
+      AND (next_dispatch <= now() OR dispatches = 1)"""
+
+_DUE = f"""
+SELECT name, (SELECT count(*) FROM (
+    SELECT FROM job WHERE {_IS_DUE % {"queue": "name", "is_idle": "is_idle"}}
+    LIMIT %(at_most)s
+) AS due) AS jobs
+FROM unnest(%(queues)s::text[], %(idle)s::boolean[]) AS asked (name, is_idle)"""
+
 _CLAIM = f"""
 WITH due AS MATERIALIZED (
-    SELECT id FROM job
-    WHERE state IN ('queued', 'retry') AND queue = %(queue)s
-      AND next_dispatch <= now() + CASE WHEN %(is_idle)s THEN {HEAD_START} ELSE '0' END
-      AND (next_dispatch <= now() OR dispatches = 1)
+    SELECT id FROM job WHERE {_IS_DUE}
     ORDER BY priority DESC, next_dispatch, id LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
 ), claimed AS (
@@ -80,12 +89,27 @@ class PostgresDispatches:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._breaker = postgresql_breaker()
 
-    def queue_settings(self) -> dict[str, QueueSettings]:
-        """Return what operators have set, for the queues for which they did."""
-        with self._transaction() as connection:
-            return queue_settings.read(connection)
+    def look(
+        self, waiting: Mapping[str, int], *, at_most: int
+    ) -> tuple[dict[str, QueueSettings], dict[str, int]]:
+        """Return what operators have set, for the queues for which they did, and what is due.
+
+        Of the jobs due in each queue, where so many messages wait, no more are counted than
+        `at_most`. What `claim_due` says of idle queues holds here as well.
+        """
+        with self._breaker.calling(), self._reading.connect() as connection:
+            due = connection.exec_driver_sql(
+                _DUE,
+                {
+                    "queues": list(waiting),
+                    "idle": [not messages for messages in waiting.values()],
+                    "at_most": at_most,
+                },
+            )
+            return queue_settings.read(connection), {row.name: row.jobs for row in due}
 
     def claim_due(self, queue: str, *, limit: int, is_idle: bool) -> Due:
         """Take what is due, the most urgent first, and note that it is being published.
@@ -120,6 +144,8 @@ class PostgresDispatches:
     def forget(self) -> int:
         """Make all that was published due again: the broker has lost its memory."""
         with self._transaction() as connection:
+            # For good: once the broker is told so, nobody would notice again.
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
             return connection.exec_driver_sql(_FORGET).rowcount
 
     @contextmanager

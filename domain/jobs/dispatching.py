@@ -65,7 +65,7 @@ class Grouping:
 
     most: int = 200
     """Jobs in one message at the most."""
-    spread: int = 16
+    spread: int = 8
     """Messages that a backlog is spread over before they grow, so that all workers have some."""
 
     def size(self, backlog: int, *, waiting: int = 0) -> int:
