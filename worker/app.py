@@ -1,6 +1,5 @@
 """The Celery app: its configuration, its tasks and what a child builds after its fork."""
 
-import gc
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -15,7 +14,7 @@ from domain.kinds import KINDS
 from tasks import compression
 from tasks.giving_back import hand
 from tasks.jobs import register
-from worker import drain, intake, logs
+from worker import collector, drain, intake, logs
 from worker.addresses import Addresses, resolve
 from worker.bootstrap import WorkerRuntime, build_parking, build_runtime, build_watch
 from worker.encryption import for_celery
@@ -60,8 +59,7 @@ def build_app(
         runtime.cache_clear()
         runtime()
         hand.listen()
-        # What is there now stays: the collector need not look at it again with every batch.
-        gc.freeze()
+        collector.calm()
 
     worker_process_init.connect(after_fork, weak=False)
     register(app, KINDS.values(), runtime)

@@ -28,7 +28,7 @@ from adapters.postgres.tallies import Folding
 from domain.errors import DomainError
 from domain.jobs.dispatching import Grouping
 from domain.jobs.queues import QUEUES
-from worker import flower, logs
+from worker import collector, flower, logs
 from worker.addresses import Addresses, resolve
 from worker.app import configured
 from worker.event_relay import EventRelay
@@ -109,6 +109,7 @@ def run_relay(settings: Settings) -> None:
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: relay.stopping.set())
     rounds = Rounds(heartbeat=heartbeat, objection=lambda: relay.objection)
+    collector.calm()
     try:
         with (
             _monitored_rounds(settings, rounds),
