@@ -11,7 +11,7 @@ from kombu.transport import redis as stock
 from kombu.utils.json import dumps
 from redis.client import Redis
 from redis.commands.core import Script
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from adapters.redis_transport.qos import QoS
 from adapters.redis_transport.reading import read_message, settled
@@ -79,8 +79,10 @@ class Channel(stock.Channel):
                 return
             try:
                 taken = self._take(queues, room)
-            except NoPermissionError:
+            except ResponseError as error:
                 # Its user may run no script, or none that takes: it takes one at a time.
+                if not _is_forbidden(error):
+                    raise
                 log.warning("messages_taken_singly")
                 self._may_take_many = False
                 return
@@ -167,6 +169,12 @@ class Channel(stock.Channel):
         """Lay into the list of `queue` what lay there before and is no message."""
         with self.conn_or_acquire() as client:
             client.lpush(self._q_for_pri(queue, 0), item)
+
+
+def _is_forbidden(error: ResponseError) -> bool:
+    # Of a command in a script, Redis tells in words alone; those of version 6 are others.
+    words = ("ACL failure in script", "The user executing the script can't run")
+    return isinstance(error, NoPermissionError) or any(each in str(error) for each in words)
 
 
 def _ignore() -> NoReturn:
