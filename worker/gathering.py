@@ -13,8 +13,9 @@ from celery.concurrency.prefork import TaskPool
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
+from kombu.common import ignore_errors
 
-from adapters.redis_transport import give_back
+from adapters.redis_transport import Channel, give_back
 from tasks.jobs import JobTask
 from tasks.together import run_together
 from worker.parking import ParkingConsumer
@@ -246,12 +247,20 @@ class GatheringConsumer(ParkingConsumer):
     def on_close(self) -> None:
         """Give back what waits; where the connection is gone, it comes again by itself."""
         if self._gathering:
-            if self.connection is not None:
-                self._gathering.give_back()
+            if self.connection is not None and self.task_consumer is not None:
+                with ignore_errors(self.connection):
+                    self._give_back(self._gathering)
             self._gathering.forget()
         super().on_close()
         # What connecting has begun, Celery ends, and this with it.
         self._sends_soon = False
+
+    def _give_back(self, gathering: Gathering) -> None:
+        channel = self.task_consumer.channel
+        if isinstance(channel, Channel):
+            # Or it would be handed what it gives back.
+            channel.take_no_more()
+        gathering.give_back()
 
     def _send_events(self) -> None:
         self._sends_soon = False

@@ -1,6 +1,7 @@
 """Channels: what is taken from lists of Redis, and delivered."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from queue import Empty
 from time import time
 from typing import Any, NoReturn, cast
@@ -115,6 +116,12 @@ class Channel(stock.Channel):
             ),
         )
         return [(lists[place - 1][1], tag.decode(), item) for place, tag, item in taken]
+
+    def take_no_more(self) -> None:
+        """Take what Redis may be about to hand over, and nothing after it."""
+        if self._in_poll:
+            with suppress(Empty):
+                self._brpop_read()
 
     @property
     def is_adrift(self) -> bool:

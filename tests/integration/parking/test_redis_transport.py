@@ -261,6 +261,17 @@ class TestWhatIsTakenManyAtATime:
         assert ids(other) == pushed[2:]
         assert not any(message.delivery_info["redelivered"] for message in other)
 
+    def test_is_noted_though_redis_is_full(
+        self, broker: redis.Redis, start: Start, pushed: list[str]
+    ) -> None:
+        worker = start()
+        broker.config_set("maxmemory", "1")
+        try:
+            assert ids(worker.take(self.COUNT)) == pushed
+        finally:
+            broker.config_set("maxmemory", "0")
+        assert held(broker) == (self.COUNT, self.COUNT)
+
     def test_comes_from_all_queues(self, broker: redis.Redis, start: Start) -> None:
         for queue in ("users", "allocation", "imports"):
             for number in range(60):
