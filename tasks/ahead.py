@@ -13,7 +13,7 @@ class Ahead:
     reports: dict[str, Report] = field(default_factory=dict)
     """By job id."""
     away: Unavailable | None = None
-    """Why none of them could run."""
+    """Why those cannot run that have no report."""
 
     def __contains__(self, job_id: object) -> bool:
         return job_id in self.reports
@@ -22,11 +22,12 @@ class Ahead:
         """Return how a job went, once; None where it has not run.
 
         Raises:
-            Unavailable: The ledger was away, or the worker stops.
+            Unavailable: The ledger was away, the worker stops, or there is no time left.
         """
-        if self.away:
+        report = self.reports.pop(job_id, None)
+        if report is None and self.away:
             raise self.away
-        return self.reports.pop(job_id, None)
+        return report
 
     def forget(self) -> None:
         """Forget all."""

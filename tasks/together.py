@@ -1,7 +1,9 @@
 """Running messages together, in a worker's process: one transaction, and Celery's word for each."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import structlog
@@ -19,6 +21,10 @@ from tasks.giving_back import hand
 from tasks.jobs import JobTask
 
 log = structlog.get_logger()
+
+SHARE = 0.1
+"""Part of a job's time after which none is begun that others have kept waiting: it has less left,
+and would be blamed for what they took."""
 
 Message = tuple[str, dict[str, Any], bytes, str, str]
 """Job id, headers, body, its content type and encoding."""
@@ -46,27 +52,35 @@ def run_together(task_name: str, messages: Sequence[Message]) -> list[tuple[Any,
     ]
     payloads = [payload for _, payload, _ in bodies]
     task: JobTask = current_app.tasks[task_name]
+    deadline = time.monotonic() + SHARE * (task.soft_time_limit or inf)
+    traced: list[tuple[Any, ...]] = []
     try:
         _run_ahead(task, _submissions(task, messages, payloads))
-        return [
-            fast_trace_task(task_name, job_id, headers, body, None, None)
-            for (job_id, headers, *_), body in zip(messages, bodies, strict=True)
-        ]
+        for (job_id, headers, *_), body in zip(messages, bodies, strict=True):
+            if time.monotonic() > deadline:
+                ahead.away = ahead.away or Interrupted("others took their time")
+            traced.append(fast_trace_task(task_name, job_id, headers, body, None, None))
     finally:
         ahead.forget()
+    return traced
 
 
 def _submissions(
     task: JobTask, messages: Sequence[Message], payloads: Sequence[dict[str, Any]]
 ) -> list[Submission]:
-    submissions: dict[str, Submission] = {}
+    submissions: dict[str, Submission | None] = {}
     for (job_id, headers, *_), payload in zip(messages, payloads, strict=True):
-        try:
-            # The same id once: the next asks for what the first came to.
-            submissions.setdefault(job_id, task.submission(Context(headers), payload))
-        except InvalidPayload:
-            continue
-    return list(submissions.values())
+        # The same id once: the next asks for what the first came to, be that a refusal.
+        if job_id not in submissions:
+            submissions[job_id] = _submission(task, Context(headers), payload)
+    return [submission for submission in submissions.values() if submission]
+
+
+def _submission(task: JobTask, context: Context, payload: Mapping[str, Any]) -> Submission | None:
+    try:
+        return task.submission(context, payload)
+    except InvalidPayload:
+        return None
 
 
 def _run_ahead(task: JobTask, submissions: Sequence[Submission]) -> None:

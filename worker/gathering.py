@@ -2,23 +2,27 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from billiard.einfo import ExceptionInfo
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.concurrency.prefork import TaskPool
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
+from kombu.common import ignore_errors
 
+from adapters.redis_transport import Channel, give_back
 from tasks.jobs import JobTask
 from tasks.together import run_together
 from worker.parking import ParkingConsumer
 
 MOST_TOGETHER = 50
 """Messages in one transaction."""
-FIRST_TOGETHER = 4
+FIRST_TOGETHER = 1
 """Messages in one transaction of a task of which nobody knows yet how long it takes."""
 TOGETHER_SECONDS = 0.1
 """How long messages in one transaction should take together: slow ones go by themselves."""
@@ -61,20 +65,30 @@ class Run:
     def _on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001  Celery's signature
         for request in self.requests:
             request.on_timeout(soft, timeout)
-        if not soft:
-            self.gathering.end(self)
 
     def _on_traced(self, traced: Sequence[tuple[object, ...]]) -> None:
-        for request, result in zip(self.requests, traced, strict=True):
-            request.on_success(result)
-        for began in self.began:
-            self.gathering.learn(self.requests, time.monotonic() - began)
-        self.gathering.end(self)
+        with self._ending():
+            for began in self.began:
+                self.gathering.learn(self.requests, time.monotonic() - began)
+            for request, result in zip(self.requests, traced, strict=True):
+                request.on_success(result)
 
     def _on_failure(self, exc_info: ExceptionInfo) -> None:
-        for request in self.requests:
-            request.on_failure(exc_info)
-        self.gathering.end(self)
+        with self._ending():
+            for request in self.requests:
+                if _has_process_gone(exc_info):
+                    request.on_failure(exc_info)
+                else:
+                    # Nobody knows which of them have run: Celery would acknowledge them all.
+                    state.task_ready(request)
+                    request.reject(requeue=True)
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self.gathering.end(self)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -128,6 +142,12 @@ class Gathering:
         self._runs.discard(run)
         self._ask_for_more()
 
+    def give_back(self) -> None:
+        """Let others have what waits: no process here will."""
+        waiting = [request.message for request in self._waiting]
+        self._waiting.clear()
+        give_back(reversed(waiting))
+
     def forget(self) -> None:
         """Forget all: the connection broke, and what was taken by it is delivered again."""
         self._waiting.clear()
@@ -156,16 +176,18 @@ class Gathering:
     def _ask_for_more(self) -> None:
         """Have the broker deliver one more for each that takes up no process of its own.
 
-        And, while processes are busy, as many as go together next.
+        And, while processes are busy, as many as these soon have in hand: what takes long is
+        left to workers that have a process for it.
         """
-        if self.consumer.connection.transport.driver_type == "amqp":
+        connection = self.consumer.connection
+        if connection is None or connection.transport.driver_type == "amqp":
             # RabbitMQ tells a consumer of a quorum queue once and for all how many it may have.
             return
-        in_hand = len(self._waiting) + self._together() - len(self._runs)
-        ahead = max(
-            (self._most_together(run.requests[0].task.name) for run in self._runs), default=0
+        most = max(
+            (self._most_together(run.requests[0].task.name) for run in self._runs), default=1
         )
-        more = min(in_hand + ahead, MOST_MORE)
+        soon = most * int(self.pool.num_processes) if most > 1 else 0
+        more = min(self._together() - len(self._runs) + soon, MOST_MORE)
         if more > self._more:
             self.consumer.qos.increment_eventually(more - self._more)
         elif more < self._more:
@@ -181,6 +203,16 @@ class Gathering:
 
     def _together(self) -> int:
         return sum(len(run.requests) for run in self._runs)
+
+
+def _has_process_gone(exc_info: ExceptionInfo) -> bool:
+    error = exc_info.exception
+    if isinstance(error, ExceptionWithTraceback):
+        error = error.exc
+    return isinstance(
+        error,
+        WorkerLostError | Terminated | TimeLimitExceeded | SystemExit | KeyboardInterrupt,
+    )
 
 
 def _message(request: Request) -> tuple[Any, ...]:
@@ -213,10 +245,22 @@ class GatheringConsumer(ParkingConsumer):
             self.timer.call_after(EVENTS_SECONDS, self._send_events)
 
     def on_close(self) -> None:
-        """Forget what came by a connection that is gone."""
+        """Give back what waits; where the connection is gone, it comes again by itself."""
         if self._gathering:
+            if self.connection is not None and self.task_consumer is not None:
+                with ignore_errors(self.connection):
+                    self._give_back(self._gathering)
             self._gathering.forget()
         super().on_close()
+        # What connecting has begun, Celery ends, and this with it.
+        self._sends_soon = False
+
+    def _give_back(self, gathering: Gathering) -> None:
+        channel = self.task_consumer.channel
+        if isinstance(channel, Channel):
+            # Or it would be handed what it gives back.
+            channel.take_no_more()
+        gathering.give_back()
 
     def _send_events(self) -> None:
         self._sends_soon = False

@@ -6,9 +6,10 @@ ends the worker, or its connection, and is gone. Here it is wrapped into a messa
 """
 
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 
-from kombu import Connection
+from kombu import Connection, Message
 from kombu import transport as transports
 from kombu.asynchronous import Hub
 from kombu.transport import redis as stock
@@ -16,7 +17,10 @@ from kombu.transport import redis as stock
 from adapters.redis_transport.channel import Channel
 from adapters.redis_transport.reading import UNREADABLE, read_message
 
-__all__ = ["UNREADABLE", "Channel", "Transport", "install", "read_message"]
+__all__ = ["UNREADABLE", "Channel", "Transport", "give_back", "install", "read_message"]
+
+SETTLED_SECONDS = 1.0
+"""How long an acknowledgement waits at most, even where the event loop goes round no more."""
 
 
 def install() -> None:
@@ -26,6 +30,15 @@ def install() -> None:
         transports.TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
         # Who has connected in this process before may have had it looked up.
         transports._transport_cache.pop(scheme, None)  # noqa: SLF001  nothing public forgets it
+
+
+def give_back(messages: Iterable[Message]) -> None:
+    """Put messages that nobody has begun back where they were, the last that was taken first."""
+    for message in messages:
+        if isinstance(message.channel, Channel):
+            message.channel.qos.give_back(message.delivery_tag)
+        else:
+            message.requeue()
 
 
 class Bell:
@@ -62,6 +75,7 @@ class Transport(stock.Transport):
     Channel = Channel
     bell: Bell | None = None
     """Rings in the event loop that this transport is part of."""
+    _loop: Hub | None = None
 
     def register_with_event_loop(self, connection: Connection, loop: Hub) -> None:
         """Have messages taken and acknowledged as many as come in a round of the loop."""
@@ -69,6 +83,9 @@ class Transport(stock.Transport):
         self.bell = Bell()
         loop.add_reader(self.bell, self.bell.silence)
         loop.on_tick.add(self._settle)
+        # A worker that stops goes round no more, and what it has in hand comes to its end.
+        loop.call_repeatedly(SETTLED_SECONDS, self._settle)
+        self._loop = loop
 
     def close_connection(self, connection: Connection) -> None:
         """Close it, and what belongs to it."""
@@ -76,6 +93,9 @@ class Transport(stock.Transport):
         if self.bell:
             self.bell.close()
             self.bell = None
+        if self._loop:
+            self._loop.on_tick.discard(self._settle)
+            self._loop = None
 
     def _settle(self) -> None:
         for channel in self.channels:

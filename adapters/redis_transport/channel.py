@@ -1,6 +1,7 @@
 """Channels: what is taken from lists of Redis, and delivered."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from queue import Empty
 from time import time
@@ -12,7 +13,7 @@ from kombu.transport import redis as stock
 from kombu.utils.json import dumps
 from redis.client import Redis
 from redis.commands.core import Script
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from adapters.redis_transport.qos import QoS
 from adapters.redis_transport.reading import read_message, settled
@@ -80,8 +81,10 @@ class Channel(stock.Channel):
                 return
             try:
                 taken = self._take(queues, room)
-            except NoPermissionError:
+            except ResponseError as error:
                 # Its user may run no script, or none that takes: it takes one at a time.
+                if not _is_forbidden(error):
+                    raise
                 log.warning("messages_taken_singly")
                 self._may_take_many = False
                 return
@@ -114,6 +117,12 @@ class Channel(stock.Channel):
             ),
         )
         return [(lists[place - 1][1], tag.decode(), item) for place, tag, item in taken]
+
+    def take_no_more(self) -> None:
+        """Take what Redis may be about to hand over, and nothing after it."""
+        if self._in_poll:
+            with suppress(Empty):
+                self._brpop_read()
 
     @property
     def is_adrift(self) -> bool:
@@ -177,6 +186,12 @@ class Channel(stock.Channel):
         """Lay into the list of `queue` what lay there before and is no message."""
         with self.conn_or_acquire() as client:
             client.lpush(self._q_for_pri(queue, 0), item)
+
+
+def _is_forbidden(error: ResponseError) -> bool:
+    # Of a command in a script, Redis tells in words alone; those of version 6 are others.
+    words = ("ACL failure in script", "The user executing the script can't run")
+    return isinstance(error, NoPermissionError) or any(each in str(error) for each in words)
 
 
 def _ignore() -> NoReturn:

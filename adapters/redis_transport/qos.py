@@ -46,12 +46,22 @@ class QoS(stock.QoS):
                 pipe.hdel(self.unacked_key, *tags)
                 pipe.execute()
 
+    def give_back(self, delivery_tag: str) -> None:
+        """Put a message back as if it had not been taken: nobody has begun with it."""
+        self._restore(delivery_tag, is_begun=False)
+        virtual.QoS.ack(self, delivery_tag)
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ANN401  kombu's signature
+        """Tell Redis what was acknowledged last, and give back the rest."""
+        if not self.channel.is_adrift:
+            self.settle()
+        super().restore_unacked_once(stderr)
+
     def restore_unacked(self, client: Redis | None = None) -> None:
         """Give back all that is taken; where the connection broke, it comes again by itself."""
         if self.channel.is_adrift:
             self._delivered.clear()
         else:
-            self.settle()
             super().restore_unacked(client)
 
     def restore_by_tag(
@@ -59,6 +69,16 @@ class QoS(stock.QoS):
         tag: bytes | str,
         client: Redis | None = None,
         leftmost: bool = False,  # noqa: FBT001, FBT002  kombu's signature
+    ) -> None:
+        self._restore(tag, client, leftmost=leftmost)
+
+    def _restore(
+        self,
+        tag: bytes | str,
+        client: Redis | None = None,
+        *,
+        leftmost: bool = False,
+        is_begun: bool = True,
     ) -> None:
         def restore(pipe: Pipeline) -> None:
             noted = cast("bytes | None", pipe.hget(self.unacked_key, tag))
@@ -69,6 +89,9 @@ class QoS(stock.QoS):
                 return
             self._remove_from_indices(tag, pipe)
             if message:
+                if is_begun:
+                    message["headers"]["redelivered"] = True
+                    message["properties"]["delivery_info"]["redelivered"] = True
                 self._put_back(pipe, str(queue), message, leftmost=leftmost)
 
         with self.channel.conn_or_acquire(client) as connected:
@@ -89,13 +112,16 @@ class QoS(stock.QoS):
             ):
                 raise
         queues = self.channel.active_queues
+        for queue in queues:
+            # What cannot be read was noted as it lay there, and may be all there is of a message.
+            end = f', "", {dumps(queue)}]'.encode()
+            if noted.startswith(b"[") and noted.endswith(end):
+                return queue, unreadable(noted[1 : -len(end)], queue)
         return (queues[0], unreadable(noted, queues[0])) if queues else (None, None)
 
     def _put_back(
         self, pipe: Pipeline, queue: str, message: dict[str, Any], *, leftmost: bool
     ) -> None:
-        message["headers"]["redelivered"] = True
-        message["properties"]["delivery_info"]["redelivered"] = True
         priority = self.channel._get_message_priority(message)  # noqa: SLF001  as kombu's does
         push = pipe.lpush if leftmost else pipe.rpush
         push(self.channel._q_for_pri(queue, priority), dumps(message))  # noqa: SLF001  as above

@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pytest
 import redis
 from kombu import Connection, Consumer, Message, Queue
+from kombu.asynchronous import Hub
 
 from adapters import redis_transport
-from adapters.redis_transport import UNREADABLE
+from adapters.redis_transport import UNREADABLE, give_back
+from tests.conftest import wait_until
 from tests.e2e.bad_messages import envelope
 
 Take = Callable[[int], list[Message]]
@@ -118,6 +122,225 @@ class TestWhatIsTaken:
         again.ack()
 
         assert broker.hlen("unacked") == broker.llen("allocation") == 0
+
+
+@dataclass(kw_only=True)
+class Worker:
+    """What a worker has of this transport: it turns in an event loop."""
+
+    connection: Connection
+    hub: Hub = field(default_factory=Hub)
+    taken: list[Message] = field(default_factory=list)
+
+    def consume(self, *queues: str) -> None:
+        self.connection.connect()
+        self.connection.transport.register_with_event_loop(self.connection.connection, self.hub)
+        channel = self.connection.default_channel
+        Consumer(
+            channel,
+            queues=[Queue(name, routing_key=name) for name in queues],
+            on_message=self.taken.append,
+        ).consume()
+
+    def turn(self, until: Callable[[], object]) -> None:
+        """Go round until something is so."""
+
+        def goes_round() -> object:
+            self.hub.run_once()
+            return until()
+
+        wait_until(goes_round)
+
+    def take(self, count: int) -> list[Message]:
+        """Take at least so many in all."""
+        self.turn(lambda: len(self.taken) >= count)
+        return self.taken
+
+
+@pytest.fixture
+def start(broker_url: str) -> Iterator[Callable[..., Worker]]:
+    """Start workers; they end with the test."""
+    redis_transport.install()
+    started: list[Worker] = []
+
+    def start_worker(*queues: str, url: str = broker_url) -> Worker:
+        started.append(Worker(connection=Connection(url)))
+        started[-1].consume(*queues or ["allocation"])
+        return started[-1]
+
+    yield start_worker
+    for worker in started:
+        worker.connection.release()
+        worker.hub.close()
+
+
+Start = Callable[..., Worker]
+
+
+def ids(messages: list[Message]) -> list[str]:
+    return [message.headers["id"] for message in messages]
+
+
+def held(broker: redis.Redis) -> tuple[int, int]:
+    """Count what is noted as taken."""
+    return int(broker.hlen("unacked")), int(broker.zcard("unacked_index"))
+
+
+def age(broker: redis.Redis) -> None:
+    """Let all that is taken be taken long ago."""
+    tags = cast("list[bytes]", broker.zrange("unacked_index", 0, -1))
+    broker.zadd("unacked_index", dict.fromkeys(tags, 0))
+
+
+class TestWhatIsTakenManyAtATime:
+    COUNT = 120
+
+    @pytest.fixture
+    def pushed(self, broker: redis.Redis) -> list[str]:
+        """Have more messages wait than are taken at once."""
+        names = [f"job-{number}" for number in range(self.COUNT)]
+        for name in names:
+            push(broker, headers={"id": name})
+        return names
+
+    def test_is_noted_and_comes_in_order(
+        self, broker: redis.Redis, start: Start, pushed: list[str]
+    ) -> None:
+        assert ids(start().take(self.COUNT)) == pushed
+        assert held(broker) == (self.COUNT, self.COUNT)
+
+    def test_is_taken_no_further_than_may_be_had(
+        self, broker: redis.Redis, start: Start, pushed: list[str]
+    ) -> None:
+        worker = start()
+        worker.connection.default_channel.basic_qos(0, 7, False)  # noqa: FBT003  kombu's signature
+        assert ids(worker.take(7)) == pushed[:7]
+        worker.taken[0].ack()
+        assert ids(worker.take(8)) == pushed[:8]
+        assert held(broker) == (7, 7)
+
+    def test_is_gone_when_it_is_acknowledged(
+        self, broker: redis.Redis, start: Start, pushed: list[str]
+    ) -> None:
+        worker = start()
+        for message in worker.take(self.COUNT):
+            message.ack()
+        worker.turn(lambda: held(broker) == (0, 0))
+
+    def test_is_gone_though_the_worker_stops_at_once(
+        self, broker: redis.Redis, start: Start, pushed: list[str]
+    ) -> None:
+        worker = start()
+        for message in worker.take(self.COUNT):
+            message.ack()
+        worker.connection.release()
+        assert held(broker) == (0, 0)
+        assert broker.llen("allocation") == 0
+
+    def test_comes_again_marked_where_the_worker_stops_with_it(
+        self, broker: redis.Redis, start: Start, pushed: list[str]
+    ) -> None:
+        worker = start()
+        worker.take(self.COUNT)
+        worker.connection.release()
+        assert held(broker) == (0, 0)
+        again = start().take(self.COUNT)
+        assert sorted(ids(again)) == sorted(pushed)
+        assert all(message.delivery_info["redelivered"] for message in again)
+
+    def test_comes_again_after_its_worker_died(
+        self, broker: redis.Redis, start: Start, pushed: list[str]
+    ) -> None:
+        dead = start()
+        dead.connection.default_channel.basic_qos(0, self.COUNT, False)  # noqa: FBT003  as above
+        dead.take(self.COUNT)
+        age(broker)
+        other = start()
+        other.connection.default_channel.qos.restore_visible(interval=1)
+        assert sorted(ids(other.take(self.COUNT))) == sorted(pushed)
+
+    def test_goes_back_as_it_was_where_nobody_has_begun_with_it(
+        self, broker: redis.Redis, start: Start, pushed: list[str]
+    ) -> None:
+        worker = start()
+        worker.connection.default_channel.basic_qos(0, 7, False)  # noqa: FBT003  as above
+        give_back(reversed(worker.take(7)[2:]))
+        assert held(broker) == (2, 2)
+        assert broker.llen("allocation") == self.COUNT - 2
+        other = start().take(self.COUNT - 2)
+        assert ids(other) == pushed[2:]
+        assert not any(message.delivery_info["redelivered"] for message in other)
+
+    def test_is_noted_though_redis_is_full(
+        self, broker: redis.Redis, start: Start, pushed: list[str]
+    ) -> None:
+        worker = start()
+        broker.config_set("maxmemory", "1")
+        try:
+            assert ids(worker.take(self.COUNT)) == pushed
+        finally:
+            broker.config_set("maxmemory", "0")
+        assert held(broker) == (self.COUNT, self.COUNT)
+
+    def test_comes_from_all_queues(self, broker: redis.Redis, start: Start) -> None:
+        for queue in ("users", "allocation", "imports"):
+            for number in range(60):
+                broker.lpush(queue, json.dumps(envelope(headers={"id": f"{queue}-{number}"})))
+        worker = start("allocation", "users", "imports")
+        routes = [message.delivery_info["routing_key"] for message in worker.take(180)]
+        assert len(routes) == 180
+        # Each has its turn before any has a second one.
+        assert set(routes[:150]) == {"users", "allocation", "imports"}
+
+    def test_comes_by_priority(self, broker: redis.Redis, start: Start) -> None:
+        for priority in (9, 0, 6, 3):
+            suffix = f"\x06\x16{priority}" if priority else ""
+            item = envelope(headers={"id": str(priority)}, properties={"priority": priority})
+            broker.lpush(f"allocation{suffix}", json.dumps(item))
+        assert ids(start().take(4)) == ["0", "3", "6", "9"]
+
+    @pytest.mark.parametrize(
+        "item",
+        [b"\x00garbage\xff", b"{", b'{}, "", "users"], [{}', b'{"headers": {}}', b"[" * 500],
+        ids=["bytes", "cut off", "a forged note", "no message", "nested"],
+    )
+    def test_stays_what_it_was_though_nobody_can_read_it(
+        self, broker: redis.Redis, start: Start, item: bytes
+    ) -> None:
+        broker.lpush("allocation", item)
+        for _ in range(2):
+            worker = start()
+            [message] = worker.take(1)
+            assert (message.content_type, message.body) == (UNREADABLE, item)
+            # As when its worker died, and as when it goes back.
+            age(broker)
+            worker.connection.default_channel.qos.restore_visible(interval=1)
+            assert held(broker) == (0, 0)
+            worker.taken.clear()
+            [message] = worker.take(1)
+            assert message.body == item
+            message.reject(requeue=True)
+            worker.connection.release()
+
+    @pytest.mark.parametrize("forbidden", ["-@scripting", "-rpop"])
+    def test_is_taken_singly_by_whom_may_not(
+        self, broker: redis.Redis, start: Start, pushed: list[str], plain_url: str, forbidden: str
+    ) -> None:
+        worker = start(url=plain_url)
+        broker.execute_command("ACL", "SETUSER", "plain", forbidden)
+        assert ids(worker.take(self.COUNT)) == pushed
+        assert held(broker) == (self.COUNT, self.COUNT)
+        for message in worker.taken:
+            message.ack()
+        worker.turn(lambda: held(broker) == (0, 0))
+
+    @pytest.fixture
+    def plain_url(self, broker: redis.Redis, broker_url: str) -> Iterator[str]:
+        """Give the address of the broker for a user whose rights may be taken."""
+        broker.execute_command("ACL", "SETUSER", "plain", "on", ">secret", "~*", "&*", "+@all")
+        parts = urlsplit(broker_url)
+        yield parts._replace(netloc=f"plain:secret@{parts.hostname}:{parts.port}").geturl()
+        broker.execute_command("ACL", "DELUSER", "plain")
 
 
 class TestTheAddress:
