@@ -121,7 +121,7 @@ def arrived(source: Source) -> Iterator[RemoteFile]:
     except ImportError as error:
         raise InvalidSource(
             f"source {source.name}: {error}; URLs need the extra `remote`"
-            " (pip install '.[remote]' in Tallyman's folder) and the package of their scheme"
+            " (pip install 'tallyman[remote]') and the package of their scheme"
         ) from error
     except ValueError as error:
         raise InvalidSource(f"source {source.name}: {error}") from error

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import redis
 from kombu import Connection, Consumer, Message, Queue
-from kombu.asynchronous import Hub
 
 from adapters import redis_transport
 from adapters.redis_transport import UNREADABLE
@@ -109,35 +108,6 @@ class TestWhatIsTaken:
         again.ack()
 
         assert broker.hlen("unacked") == broker.llen("allocation") == 0
-
-
-class TestWhatWaits:
-    def test_is_noted_before_any_of_it_is_delivered(
-        self, broker: redis.Redis, broker_url: str
-    ) -> None:
-        for _ in range(5):
-            push(broker)
-        redis_transport.install()
-        noted: list[tuple[int, int]] = []
-
-        def note(_: Message) -> None:
-            noted.append((int(broker.hlen("unacked")), int(broker.llen("allocation"))))
-
-        hub = Hub()
-        with Connection(broker_url) as connection:
-            connection.transport.register_with_event_loop(connection.connection, hub)
-            consumer = Consumer(
-                connection.default_channel,
-                queues=[Queue("allocation", routing_key="allocation")],
-                on_message=note,
-            )
-            consumer.consume()
-            while len(noted) < 5:
-                hub.run_once()
-        hub.close()
-
-        # Whoever is killed at the first has lost none of the others.
-        assert noted == [(5, 0)] * 5
 
 
 class TestTheAddress:
