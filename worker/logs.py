@@ -176,8 +176,10 @@ class LoggedExecutor(Executor):
         self, kind_name: str, submissions: Sequence[Submission]
     ) -> list[Report]:
         began = perf_counter()
-        reports = Executor.run_submitted_together(self, kind_name, submissions)
-        attempt_log.tell(reports, seconds=perf_counter() - began)
+        # They run before Celery traces any of them, which is when `_bind` is called.
+        with structlog.contextvars.bound_contextvars(kind=kind_name):
+            reports = Executor.run_submitted_together(self, kind_name, submissions)
+            attempt_log.tell(reports, seconds=perf_counter() - began)
         self.ran(reports)
         return reports
 

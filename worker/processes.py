@@ -208,7 +208,7 @@ def run_beat(settings: Settings) -> None:
 
 def run_metrics(settings: Settings) -> None:
     """Tell the ledger's metrics until SIGTERM or SIGINT."""
-    logs.set_up(settings)
+    logs.set_up(settings, process="metrics")
     addresses = resolve(settings)
     ledger = LedgerCollector.at(
         addresses.database_url,

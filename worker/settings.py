@@ -35,7 +35,8 @@ class Settings(BaseSettings):
     """Redis or Valkey (`redis://:password@host:port/0`), or RabbitMQ (`amqp://…`).
     Not set: an embedded Valkey in `data_folder`."""
     mirror_url: SecretStr | None = None
-    """Redis in which stock Celery clients find results. Not set: the broker, where it is Redis."""
+    """Redis in which stock Celery clients find results, and other systems the stream of events.
+    Not set: the broker, where it is Redis."""
     data_folder: Path = Path(".tallyman")
     """Folder of the embedded servers and of process files."""
 

@@ -63,7 +63,8 @@ def _reader(path: Path) -> Any:  # noqa: ANN401  pyarrow has no types
         parquet = import_module("pyarrow.parquet")
     except ImportError as error:
         raise ValueError(
-            "it is Parquet, which needs the extra `parquet`: pip install 'tallyman[parquet]'"
+            "it is Parquet, which needs the extra `parquet`:"
+            " pip install '.[parquet]' in Tallyman's folder"
         ) from error
     return parquet.ParquetFile(path)
 

@@ -21,6 +21,13 @@ BLOCK = re.compile(
     r"^(?:`(?P<path>[\w/.]+)`\n\n)?```(?P<form>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 
+UNDECIDED = """
+from adapters.postgres.access import ACCESS
+from adapters.postgres.tables import metadata
+print({*metadata.tables} - ACCESS.keys())
+"""
+"""Tables of which it was not decided who may do what."""
+
 
 def follow(guide: str, project: Path) -> None:
     """Make the changes that the blocks of the guide's steps say."""
@@ -111,6 +118,8 @@ class TestANewJobKind:
             environment=environment,
         )
         assert "2 passed" in tests.stdout
+        decided = run(sys.executable, "-c", UNDECIDED, project=project, environment=environment)
+        assert decided.stdout == "set()\n"
 
     def test_runs_by_both_doors(
         self, pipeline: Pipeline, project: Path, environment: Mapping[str, str]

@@ -1,6 +1,8 @@
 """The promises on RabbitMQ: quorum queues in the place of Redis."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from adapters.postgres.engine import create
 from adapters.postgres.queries import JobQueries
 from domain.jobs.model import JobState
 from tests.chaos.programs import Programs
+from tests.e2e.how_to import snippets
 from tests.e2e.pipeline import KIND, order
 from tests.e2e.processes import ProcessContainer, eventually
 from tests.rabbitmq.node import SERVER, Node
@@ -52,6 +55,7 @@ class Pipeline:
 
     def __init__(self, programs: Programs, node: Node) -> None:
         self.node = node
+        self.environment = programs.environment
         self.database_url = programs.database_url
         self.worker: ProcessContainer = programs.start("worker")
         self.relay: ProcessContainer = programs.start("relay")
@@ -195,3 +199,19 @@ class TestABroker:
         pipeline.worker.start()
         pipeline.until(submitted)
         pipeline.audit(len(submitted))
+
+
+class TestTheGuide:
+    def test_does_what_it_says(self, pipeline: Pipeline, tmp_path: Path) -> None:
+        pipeline.do("lamps", "allocation.create_batch", reference="lamps", sku="LAMP", quantity=10)
+        for code, prints in snippets("use-rabbitmq.md", "python"):
+            script = subprocess.run(
+                [sys.executable, "-c", code],
+                cwd=tmp_path,
+                env=pipeline.environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            assert (script.stdout, script.stderr) == (prints, "")

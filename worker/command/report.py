@@ -96,7 +96,7 @@ def _need_extra() -> None:
     except ImportError as error:
         fail(
             f"a page needs the extra `report` ({error.name} is missing):"
-            " pip install 'tallyman[report]'; without --html it is not needed",
+            " pip install '.[report]' in Tallyman's folder; without --html it is not needed",
             ExitCode.USAGE,
         )
 

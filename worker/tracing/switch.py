@@ -38,7 +38,7 @@ def _start(process: str, _pid: int) -> Untraced:
         from worker.tracing import exporting  # noqa: PLC0415  who wants no traces does not pay
     except ImportError as error:
         log.error(  # noqa: TRY400  its traceback says no more
-            "traces_not_installed", lacks=error.name, advice="install tallyman[traces]"
+            "traces_not_installed", lacks=error.name, advice="install the extra `traces`"
         )
         return Untraced()
     return exporting.start(process)

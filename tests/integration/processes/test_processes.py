@@ -16,7 +16,7 @@ from adapters.postgres.queries import JobQueries
 from adapters.postgres.unit_of_work import BeginPostgresWork
 from domain.jobs.model import JobState, Submission
 from domain.kinds import KINDS
-from tests.integration.processes.conftest import DEADLINE, Installation, Running
+from tests.integration.processes.conftest import DEADLINE, PROGRAMS, Installation, Running
 from tests.jobs import build_executor
 from worker.producer import Producer
 
@@ -169,3 +169,17 @@ class TestHealth:
         asked = connected.run("health", "db")
         assert asked.returncode == 1
         assert "tallyman migrate upgrade" in asked.stdout
+
+
+class TestLogs:
+    def test_say_which_process_wrote_them(self, connected: Installation) -> None:
+        connected.variables = {
+            **connected.variables,
+            "TALLYMAN_HEALTH_PORT": "0",
+            "TALLYMAN_LOG_FORMAT": "json",
+        }
+        programs = {name: connected.start(name) for name in PROGRAMS}
+        for name, program in programs.items():
+            program.wait_for("flower_started" if name == "flower" else "monitoring_started")
+            lines = [line for line in program.complaints.splitlines() if line.startswith("{")]
+            assert {json.loads(line)["process"] for line in lines} == {name}

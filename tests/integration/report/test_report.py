@@ -322,7 +322,7 @@ class TestCommand:
         monkeypatch.setitem(sys.modules, "vl_convert", None)
         ran = tallyman("report", "--html", tmp_path / "x.html")
         assert (ran.code, ran.out) == (2, "")
-        assert "pip install 'tallyman[report]'" in ran.err
+        assert "pip install '.[report]'" in ran.err
         assert tallyman("report").code == 0
 
     def test_says_that_the_file_cannot_be_written(self, tallyman: Tallyman, tmp_path: Path) -> None:

@@ -165,6 +165,39 @@ class TestAnAttempt:
         assert len(attempts("DEBUG", tmp_path)[7:]) == 201
 
 
+TOGETHER = """
+from unittest.mock import patch
+
+import structlog
+from domain.jobs.executor import Executor
+from worker import logs
+from worker.settings import Settings
+
+logs.set_up(Settings(log_format="json"))
+executor = logs.LoggedExecutor(
+    kinds={}, begin_work=None, decode=None, persistently=None, worker="w"
+)
+with patch.object(Executor, "run_submitted_together", lambda *_: []):
+    executor.run_submitted_together("users.erase", [None, None])
+structlog.get_logger().info("broker_away")
+"""
+
+
+class TestMessagesThatRunTogether:
+    def test_are_one_line_that_says_of_which_kind(self, tmp_path: Path) -> None:
+        ran = subprocess.run(
+            [sys.executable, "-P", "-c", TOGETHER],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=60,
+        )
+        done, after = map(json.loads, ran.stderr.splitlines())
+        assert (done["event"], done["kind"]) == ("message_done", "users.erase")
+        assert "kind" not in after
+
+
 MASKED = """
 import logging
 import sys

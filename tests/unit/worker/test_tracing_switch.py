@@ -71,7 +71,7 @@ class TestTraces:
             "from worker.tracing import switch; print(type(switch.start('worker')).__name__)"
         )
         said = run(code, **{OTLP: "http://127.0.0.1:9"})
-        assert "tallyman[traces]" in said
+        assert "install the extra `traces`" in said
         assert said.endswith("Untraced")
 
 
