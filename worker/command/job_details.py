@@ -102,7 +102,7 @@ def _outlook_of_dead(job: JobView) -> str:
         return f"nothing: this version knows no kind {job.kind}, so a retry would wait for one"
     again = f"`tallyman jobs retry {job.id}` gives it {job.max_attempts} attempts anew"
     if job.error is not None and job.error.type == "WorkerLost":
-        return f"nothing by itself; {again}, alone, and may end as many worker processes"
+        return f"nothing by itself; {again}, each of which may end a worker process again"
     return f"nothing by itself; {again}: what failed was rolled back, so nothing is done twice"
 
 

@@ -194,11 +194,14 @@ class TestOutlook:
         assert tallyman("jobs", "retry", dead).code == 1
 
     def test_warns_of_a_job_that_ended_its_workers(
-        self, tallyman: Tallyman, engine: Engine, dead: str
+        self, tallyman: Tallyman, engine: Engine, waiting: str
     ) -> None:
         with engine.begin() as connection:
-            connection.exec_driver_sql('UPDATE job SET error = error || \'{"type": "WorkerLost"}\'')
-        assert "may end as many worker processes" in next_of(tallyman, dead)
+            connection.exec_driver_sql(
+                "UPDATE job SET state = 'dead', finished_at = now(), next_dispatch = NULL,"
+                ' run_after = NULL, error = error || \'{"type": "WorkerLost"}\''
+            )
+        assert "may end a worker process again" in next_of(tallyman, waiting)
 
     def test_of_a_job_that_waits_is_its_next_attempt(
         self, tallyman: Tallyman, engine: Engine, waiting: str
