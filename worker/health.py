@@ -55,7 +55,9 @@ def database(url: str) -> Health:
     except Exception as error:
         if not is_outage(error):
             raise
-        return Health(part="db", is_well=False, detail="PostgreSQL does not answer")
+        # The driver's words alone, which name no password: SQLAlchemy adds a link.
+        said = " ".join(str(getattr(error, "orig", None) or error).split())
+        return Health(part="db", is_well=False, detail=f"PostgreSQL does not answer: {said}")
     finally:
         engine.dispose()
     if problem:
