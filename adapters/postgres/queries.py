@@ -15,7 +15,9 @@ from domain.jobs.model import Failure, Job, JobState
 _JOB = """
 SELECT id, kind, door, {told}, state, attempts, max_attempts, dispatches,
        run_after, result, error, correlation_id, traceparent, NULL AS failed_traceparent,
-       queue, priority, created_at, finished_at
+       queue, priority, created_at, finished_at,
+       nullif(next_dispatch, 'infinity') AS next_dispatch,
+       scrubbed_at IS NOT NULL AS is_scrubbed
 FROM job"""
 
 _TOLD = "payload, payload_hash"
@@ -33,6 +35,10 @@ class JobView(Job):
     priority: int
     created_at: datetime
     finished_at: datetime | None
+    next_dispatch: datetime | None
+    """When it is handed out, or handed out again; none where it has finished, or is kept."""
+    is_scrubbed: bool
+    """What it was told is gone, with a person who was erased."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
