@@ -16,6 +16,8 @@ from domain.imports.runs import OnExists, Plan, Report, RowEnd, RowPolicy, Run, 
 from domain.imports.skips import SkipRule, Test
 from domain.measures import import_rows
 
+_MAY_SCAN = "SELECT pg_try_advisory_xact_lock(hashtextextended('import source ' || %(source)s, 0))"
+
 _OPEN = """
 INSERT INTO import_run (id, target, source, file_name, digest, plan, state, is_checked,
                         finished_at)
@@ -63,6 +65,10 @@ class PostgresImports:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    def may_scan(self, source: str) -> bool:
+        may = self._connection.exec_driver_sql(_MAY_SCAN, {"source": source}).scalar_one()
+        return bool(may)
 
     def open(self, run: Run, *, digest: str) -> bool:
         written = self._connection.exec_driver_sql(

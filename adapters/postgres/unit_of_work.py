@@ -18,7 +18,7 @@ from adapters.postgres.retention import PostgresRetention
 from adapters.postgres.stock import PostgresStock
 from adapters.postgres.users import PostgresUsers
 from domain.errors import DomainError, StaleDecision
-from domain.imports.errors import RowsBroken, SourceNotFound
+from domain.imports.errors import RowsBroken, SourceAway, SourceNotFound
 from domain.imports.sources import Arrival, Source, Sources
 from domain.jobs.executor import failure_of
 from domain.jobs.model import Job
@@ -96,7 +96,7 @@ class PostgresUnitOfWork:
         stock, outbox = self.stock.pending(), self._outbox.pending()
         try:
             yield
-        except StaleDecision:
+        except (StaleDecision, SourceAway):
             raise
         except Exception as error:
             if is_contention(error) or is_outage(error):

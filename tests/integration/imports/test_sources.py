@@ -1,91 +1,19 @@
 """Sources: a file that arrives becomes a run once, and is put away."""
 
 import gzip
-import http.server
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
-from adapters.payloads import Payloads
 from adapters.postgres.import_queries import ImportQueries
-from adapters.postgres.persistence import Persistently
-from adapters.postgres.unit_of_work import BeginPostgresWork
 from adapters.sources import folders
-from adapters.sources.described import DescribedSources
 from domain.imports.runs import RunState
-from domain.jobs.executor import Executor
-from domain.jobs.model import JobState, Submission
-from domain.kinds import KINDS
+from domain.jobs.model import JobState
 from tests.integration.imports.conftest import Importing
-
-STOCK = "ref;code;units\nB-1;LAMP;10\nB-2;RUG;\nX-1;LAMP;3\n"
-DESCRIPTION = """
-what = "batches"
-files = "inbox/*.csv*"
-settle_seconds = 0
-taken_folder = "inbox/taken"
-refused_folder = "inbox/refused"
-
-[columns]
-reference = "ref"
-sku = "code"
-quantity = "units"
-
-[defaults]
-quantity = 7
-
-[[skip]]
-column = "ref"
-starts_with = "X"
-reason = "not ours"
-"""
-
-
-class Shop:
-    """A folder with a source, and a worker that looks at it."""
-
-    def __init__(self, engine: Engine, folder: Path) -> None:
-        self.folder = folder
-        self.inbox = folder / "inbox"
-        self.inbox.mkdir()
-        (folder / "imports").mkdir()
-        self.describe(DESCRIPTION)
-        self._engine = engine
-        self._scans = 0
-
-    def describe(self, text: str) -> None:
-        (self.folder / "imports" / "stock.toml").write_text(text)
-
-    def scan(self, source: str = "stock") -> Any:  # noqa: ANN401  a test looks into it as it pleases
-        """Return the job that looks at the source."""
-        self._scans += 1
-        decode = Payloads(KINDS).decode
-        executor = Executor(
-            kinds=KINDS,
-            begin_work=BeginPostgresWork(
-                engine=self._engine,
-                decode=decode,
-                sources=DescribedSources(descriptions=self.folder / "imports", folder=self.folder),
-            ),
-            decode=decode,
-            persistently=Persistently(),
-            worker="test:1",
-        )
-        job = Submission(
-            job_id=f"scan-{self._scans}", kind="imports.scan_source", payload={"source": source}
-        )
-        return executor.run_submitted(job, redelivered=False).job
-
-    def names(self, folder: str = "inbox") -> list[str]:
-        place = self.folder / folder
-        return sorted(path.name for path in place.iterdir() if path.is_file())
+from tests.integration.imports.shop import DESCRIPTION, STOCK, Shop
 
 
 @pytest.fixture
@@ -196,24 +124,6 @@ class TestASource:
         assert "colour" in job.error.message
         assert "every_seconds" in job.error.message
 
-    def test_can_be_a_url(self, shop: Shop, tmp_path: Path, importing: Importing) -> None:
-        served = tmp_path / "served"
-        served.mkdir()
-        (served / "stock.csv").write_text(STOCK)
-        with _served(served) as port:
-            url = f"http://127.0.0.1:{port}/stock.csv"
-            shop.describe(DESCRIPTION.replace("inbox/*.csv*", url))
-            [taken] = shop.scan().result["taken"]
-            assert [each["run"] for each in shop.scan().result["known"]] == [taken["run"]]
-        importing.work()
-        assert importing.run(taken["run"]).ends["created"] == 2
-
-    def test_that_is_away_is_tried_again(self, shop: Shop) -> None:
-        shop.describe(DESCRIPTION.replace("inbox/*.csv*", "http://127.0.0.1:1/stock.csv"))
-        job = shop.scan()
-        assert job.state is JobState.RETRY
-        assert "cannot be reached" in job.error.message
-
     def test_of_a_store_moves_what_was_taken(self, shop: Shop) -> None:
         inbox = shop.inbox.as_posix()
         shop.describe(
@@ -224,20 +134,3 @@ class TestASource:
         (shop.inbox / "monday.csv").write_text(STOCK)
         assert len(shop.scan().result["taken"]) == 1
         assert (shop.names(), shop.names("inbox/taken")) == ([], ["monday.csv"])
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def _served(folder: Path) -> Iterator[int]:
-    """Serve a folder over HTTP while the context lasts; give the port."""
-    handler = partial(_Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield int(server.server_address[1])
-        finally:
-            server.shutdown()
