@@ -2,11 +2,8 @@
 
 import asyncio
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import asyncssh
@@ -17,6 +14,7 @@ from sqlalchemy import Engine
 
 from adapters import breakers
 from domain.jobs.model import JobState
+from tests.http_folder import served_over_http
 from tests.integration.imports.conftest import Importing
 from tests.integration.imports.shop import DESCRIPTION, STOCK, Shop
 from worker.metrics.breaker_board import BreakerBoard
@@ -49,7 +47,7 @@ class TestAUrl:
     def test_of_a_web_server_is_taken_once(
         self, shop: Shop, served: Path, importing: Importing, pattern: str
     ) -> None:
-        with _web(served) as server:
+        with served_over_http(served) as server:
             describe(shop, f"{server.url}/{pattern}")
             [taken] = shop.scan().result["taken"]
             assert [each["run"] for each in shop.scan().result["known"]] == [taken["run"]]
@@ -115,7 +113,7 @@ class TestAUrl:
 
 class TestAStoreThatIsAway:
     def test_is_tried_again_and_then_left_alone(self, shop: Shop, served: Path) -> None:
-        with _web(served, status=503) as server:
+        with served_over_http(served, status=503) as server:
             describe(shop, f"{server.url}/stock.csv")
             tried = shop.scan()
             assert (tried.state, tried.error.type) == (JobState.RETRY, "SourceAway")
@@ -133,14 +131,14 @@ class TestAStoreThatIsAway:
         self, engine: Engine, tmp_path: Path, served: Path
     ) -> None:
         shop = Shop(engine, tmp_path, rest_seconds=0)
-        with _web(served, status=503) as server:
+        with served_over_http(served, status=503) as server:
             describe(shop, f"{server.url}/stock.csv")
             assert shop.scan().state is JobState.RETRY
             server.status = None
             assert len(shop.scan().result["taken"]) == 1
 
     def test_does_not_keep_others_from_being_looked_at(self, shop: Shop, served: Path) -> None:
-        with _web(served) as server, _web(served, status=503) as away:
+        with served_over_http(served) as server, served_over_http(served, status=503) as away:
             describe(shop, f"{away.url}/stock.csv")
             assert shop.scan().state is JobState.RETRY
             describe(shop, f"{server.url}/stock.csv")
@@ -152,7 +150,7 @@ class TestAStoreThatIsAway:
         monkeypatch.setattr(breakers, "_listeners", [])
         board = BreakerBoard()
         board.listen()
-        with _web(served, status=503) as server:
+        with served_over_http(served, status=503) as server:
             describe(shop, f"{server.url}/stock.csv")
             shop.scan()
         told = {
@@ -174,56 +172,16 @@ class TestAStoreThatAnswers:
     def test_that_nothing_is_there_is_left_with_nothing(
         self, shop: Shop, served: Path, pattern: str
     ) -> None:
-        with _web(served) as server:
+        with served_over_http(served) as server:
             describe(shop, f"{server.url}/{pattern}")
             assert shop.scan().result["taken"] == []
 
     def test_that_we_may_not_read_says_so_at_once(self, shop: Shop, served: Path) -> None:
-        with _web(served, status=403) as server:
+        with served_over_http(served, status=403) as server:
             describe(shop, f"{server.url}/stock.csv")
             job = shop.scan()
             assert (job.state, job.error.type) == (JobState.REJECTED, "InvalidSource")
             assert "access is denied" in job.error.message
-
-
-class _Web(ThreadingHTTPServer):
-    """Serves a folder, or one status to everybody."""
-
-    status: int | None = None
-
-    def __init__(self, folder: Path) -> None:
-        self.asked: Counter[str] = Counter()
-        super().__init__(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Handler(SimpleHTTPRequestHandler):
-    server: _Web
-
-    def send_head(self):  # type: ignore[no-untyped-def]  # noqa: ANN202  the library's own
-        self.server.asked[self.path] += 1
-        if self.server.status is not None:
-            self.send_error(self.server.status)
-            return None
-        return super().send_head()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def _web(folder: Path, *, status: int | None = None) -> Iterator[_Web]:
-    """Serve a folder over HTTP while the context lasts."""
-    with _Web(folder) as server:
-        server.status = status
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
 
 
 class _OneUser(asyncssh.SSHServer):
