@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
@@ -109,7 +110,7 @@ class TestTwoBeatsAndTwoWorkers:
         assert failed == 0
 
 
-def _looks(connection: Connection) -> list[dict[str, list[dict[str, str]]]]:
+def _looks(connection: Connection) -> list[dict[str, Any]]:
     looks = connection.exec_driver_sql(SCANS).scalars().all()
     connection.rollback()
     return [look for look in looks if "left_out" not in look]
