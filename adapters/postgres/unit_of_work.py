@@ -55,7 +55,7 @@ class PostgresUnitOfWork:
         self.jobs = PostgresLedger(connection, backoff=backoff, place=place)
         self.stock = PostgresStock(connection, reached=reached)
         self.users = PostgresUsers(connection)
-        self.imports = PostgresImports(connection)
+        self.imports = PostgresImports(connection, reached=reached)
         self.retention = PostgresRetention(connection)
 
     def __enter__(self) -> Self:
@@ -116,6 +116,7 @@ class PostgresUnitOfWork:
         self._reached("commit.ready")
         self._connection.commit()
         for action in self._afterwards:
+            self._reached("commit.afterwards")
             action()
 
 
