@@ -12,9 +12,10 @@ from domain.imports.runs import Run
 from domain.jobs.model import Submission
 from domain.jobs.ports import JobsWork
 
-ROWS = 2_000
-"""Rows of a chunk: few enough that its locks are held for less than a second."""
-MOST_ROWS = 5_000
+ROWS = 5_000
+"""Rows of a chunk: few enough that its locks are held for less than a second, and enough that the
+way from one chunk to the next, by relay and broker, takes little of the whole."""
+MOST_ROWS = 10_000
 """Rows beyond which a chunk ends even in the middle of an order."""
 ATTEMPTS = 5
 QUEUE = "imports"

@@ -36,8 +36,8 @@ from tests.chaos.stand import Stand
 
 CHUNK = 4
 """Rows of a chunk of a file."""
-VISITS = (1, 2)
-"""Each boundary is deadly at its first visit, and in another run at its second."""
+VISITS = (1, 2, 3)
+"""Each boundary is deadly at its first visit, in another run at its second, and so on."""
 
 
 @dataclass(slots=True, kw_only=True)
