@@ -60,8 +60,21 @@ class Shop:
     def scan(self, source: str = "stock") -> Any:  # noqa: ANN401  a test looks into it as it pleases
         """Return the job that looks at the source."""
         self._scans += 1
+        job = Submission(
+            job_id=f"scan-{self._scans}", kind="imports.scan_source", payload={"source": source}
+        )
+        return self._executor().run_submitted(job, redelivered=False).job
+
+    def look(self, job_id: str) -> Any:  # noqa: ANN401  as above
+        """Return the job of this id, which the ledger holds, once it has run."""
+        [report] = self._executor().run_dispatched(
+            "imports.scan_source", [job_id], redelivered=False
+        )
+        return report.job
+
+    def _executor(self) -> Executor:
         decode = Payloads(KINDS).decode
-        executor = Executor(
+        return Executor(
             kinds=KINDS,
             begin_work=BeginPostgresWork(
                 engine=self._engine,
@@ -74,10 +87,6 @@ class Shop:
             persistently=Persistently(),
             worker="test:1",
         )
-        job = Submission(
-            job_id=f"scan-{self._scans}", kind="imports.scan_source", payload={"source": source}
-        )
-        return executor.run_submitted(job, redelivered=False).job
 
     def names(self, folder: str = "inbox") -> list[str]:
         place = self.folder / folder
