@@ -7,7 +7,7 @@ from adapters.files import packing
 from adapters.files.csv_file import open_csv
 from adapters.files.json_lines import open_json_lines
 from adapters.files.parquet import MAGIC, open_parquet
-from adapters.files.tables import Table, printable, reading
+from adapters.files.tables import Table, as_text, reading
 
 MOST_BYTES = packing.MOST_BYTES
 _BOM = b"\xef\xbb\xbf"
@@ -29,8 +29,8 @@ def open_table(
     Raises:
         FileError: It cannot be opened, is damaged, too large, or has no columns.
     """
-    called = name or printable(path.name)
-    with reading(printable(str(path)) if name is None else name):
+    called = name or as_text(path.name)
+    with reading(as_text(str(path)) if name is None else name):
         if not path.is_file():
             raise ValueError("there is no such file" if not path.exists() else "it is no file")
         with packing.opened(path, most_bytes=most_bytes) as content:

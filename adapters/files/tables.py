@@ -62,10 +62,9 @@ def reading(name: object) -> Iterator[None]:
         raise FileError(f"cannot read {name}: {told}") from error
 
 
-def printable(name: str) -> str:
-    """Return a file's name as it can be shown and kept, whatever bytes it is made of."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+def as_text(name: str) -> str:
+    """Return a file's name as text that can be kept, whatever bytes it is made of."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def check_header(header: Sequence[str]) -> tuple[str, ...]:

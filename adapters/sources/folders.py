@@ -12,7 +12,7 @@ from time import time
 import structlog
 
 from adapters.files.opening import open_table
-from adapters.files.tables import Table, printable
+from adapters.files.tables import Table, as_text
 from domain.imports.errors import FileChanged, InvalidSource
 from domain.imports.sources import Source
 
@@ -31,7 +31,7 @@ class LocalFile:
 
     @property
     def name(self) -> str:
-        return printable(self.path.name)
+        return as_text(self.path.name)
 
     @property
     def has_settled(self) -> bool:
@@ -79,7 +79,7 @@ def arrived(source: Source, folder: Path) -> Iterator[LocalFile]:
     for path in _fitting(source, root, pattern.name):
         # A link may lead anywhere: what is imported is what lies in the folder.
         if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-            log.warning("file_outside_its_folder", file=printable(path.name), source=source.name)
+            log.warning("file_outside_its_folder", file=as_text(path.name), source=source.name)
             continue
         try:
             listed = path.stat()

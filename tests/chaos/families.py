@@ -255,7 +255,6 @@ _ALL = (
         name="import batches",
         prepare=lambda stand: stand.lay("batches", _batch_rows(stand)),
         act=lambda stand: stand.look("batches"),
-        later=(2,),
     ),
     Family(
         name="import orders",
@@ -267,7 +266,6 @@ _ALL = (
         name="import users",
         prepare=lambda stand: stand.lay("users", _user_rows(stand)),
         act=lambda stand: stand.look("users"),
-        later=(2,),
     ),
     Family(name="relay", prepare=_known_to_the_broker, act=_relayed),
     Family(name="lost memory", prepare=_stock, act=_forgotten),
