@@ -17,5 +17,8 @@ BOUNDARIES: Mapping[str, str] = {
     "relay.published": "workers were told, and the relay has not looked again",
     "relay.forgot": "all is due again, and the broker's new memory has no mark yet",
     "events.published": "events are on the stream, and not marked as such",
+    "import.taking": "a file's run is written, its rows are not all, and nothing is committed",
+    "commit.afterwards": "files are on record, and not yet moved to where they go then",
+    "import.counting": "rows of a file have had their effect, and are not counted",
     "slot.submitted": "beat has handed a slot over, and does not know it any more",
 }

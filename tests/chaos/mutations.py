@@ -72,6 +72,7 @@ class Scene:
                     history=told,
                     name="all",
                     reached=reached,
+                    folder=self.folder / "files",
                     is_successor=is_successor,
                 )
         finally:
