@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Engine, Row
 
 from adapters.postgres.stock import PostgresStock
+from domain.allocation.errors import OrderNotFound
 from domain.allocation.orders import LineState, Order, OrderState
 
 CHUNK = 1_000
@@ -179,13 +180,23 @@ class StockQueries:
             return stock.orders([order_id]).get(order_id)
 
     def orders(
-        self, *, state: OrderState | None = None, sku: str | None = None, limit: int
+        self,
+        *,
+        state: OrderState | None = None,
+        sku: str | None = None,
+        after: str | None = None,
+        limit: int,
     ) -> list[OrderView]:
-        """Return orders, the newest first."""
+        """Return orders, the newest first; after the one of this id where one is named.
+
+        Raises:
+            OrderNotFound: There is none of that id.
+        """
         found: list[OrderView] = []
         for order in self._newest_orders(
             [] if state is None else WITH_A_LINE[state],
             sku,
+            before=self._sequence(after) if after is not None else None,
             chunk=limit if state is None else CHUNK,
         ):
             if state in (None, order.state):
@@ -194,11 +205,21 @@ class StockQueries:
                 break
         return found
 
+    def _sequence(self, order_id: str) -> int:
+        rows = self._read("SELECT sequence FROM sales_order WHERE order_id = %(id)s", id=order_id)
+        if not rows:
+            raise OrderNotFound.of(order_id)
+        return int(rows[0].sequence)
+
     def _newest_orders(
-        self, line_states: Sequence[LineState], sku: str | None, *, chunk: int
+        self,
+        line_states: Sequence[LineState],
+        sku: str | None,
+        *,
+        before: int | None,
+        chunk: int,
     ) -> Iterator[OrderView]:
         # What state an order is in is for the domain to say, so one is looked for by reading.
-        before = None
         named = ", ".join(f"'{state.value}'" for state in line_states)
         while True:
             filters = [

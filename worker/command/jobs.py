@@ -22,7 +22,16 @@ from worker.command.job_options import (
     QueueOption,
     SinceOption,
 )
-from worker.command.output import JsonOption, note, say, show_fields, show_json, show_table
+from worker.command.output import (
+    AfterOption,
+    JsonOption,
+    note,
+    say,
+    show_fields,
+    show_json,
+    show_table,
+    tell_of_more,
+)
 
 REASON_LENGTH = 80
 MASK = "…"
@@ -42,6 +51,7 @@ def list_jobs(
     since: SinceOption = None,
     older_than: OlderOption = None,
     correlation_id: CorrelationOption = None,
+    after: AfterOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Jobs to show at the most.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,6 +65,7 @@ def list_jobs(
             correlation_id=correlation_id,
             since=since,
             older_than=older_than,
+            after=after,
             limit=limit,
         )
     if as_json:
@@ -76,6 +87,7 @@ def list_jobs(
             for job in jobs
         ],
     )
+    tell_of_more([each.id for each in jobs], limit=limit)
 
 
 @app.command()
