@@ -219,6 +219,7 @@ def read(engine: Engine, page: Page) -> list[str]:
     after = None
     while ids := page(after, PAGE):
         assert len(ids) <= PAGE
+        assert not set(ids) & set(found)
         if after is None:
             more(engine, "new", moment=3_600)
         found += ids
