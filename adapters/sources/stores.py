@@ -61,7 +61,7 @@ class Stores:
         except ImportError as error:
             raise InvalidSource(
                 f"source {source.name}: {error}; URLs need the extra `remote`"
-                " (pip install 'tallyman[remote]') and the package of their scheme"
+                " (pip install '.[remote]' in Tallyman's folder) and the package of their scheme"
             ) from error
         except ValueError as error:
             raise InvalidSource(f"source {source.name}: {error}") from error

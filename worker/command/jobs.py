@@ -1,17 +1,14 @@
 """`tallyman jobs`: look at jobs, retry them, cancel them."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from adapters.postgres.job_filter import JobFilter
-from adapters.postgres.operations import Operated
 from domain.jobs.errors import JobNotFound
 from domain.jobs.model import JobState
 from worker.command.database import database
-from worker.command.exit_codes import ExitCode
+from worker.command.job_changes import change_all, chosen, tell, tell_count
 from worker.command.job_details import describe, describe_attempt, outlook, show_job
 from worker.command.job_options import (
     CorrelationOption,
@@ -23,7 +20,13 @@ from worker.command.job_options import (
     QueueOption,
     SinceOption,
 )
-from worker.command.output import JsonOption, note, say, show_json, show_table
+from worker.command.output import (
+    AfterOption,
+    JsonOption,
+    show_json,
+    show_table,
+    tell_of_more,
+)
 
 REASON_LENGTH = 80
 
@@ -42,6 +45,7 @@ def list_jobs(
     since: SinceOption = None,
     older_than: OlderOption = None,
     correlation_id: CorrelationOption = None,
+    after: AfterOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Jobs to show at the most.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,6 +59,7 @@ def list_jobs(
             correlation_id=correlation_id,
             since=since,
             older_than=older_than,
+            after=after,
             limit=limit,
         )
     if as_json:
@@ -76,6 +81,7 @@ def list_jobs(
             for job in jobs
         ],
     )
+    tell_of_more([each.id for each in jobs], limit=limit)
 
 
 @app.command()
@@ -123,7 +129,7 @@ def retry(
     as_json: JsonOption = False,
 ) -> None:
     """Run dead jobs again, with all their attempts, and those that wait for an attempt now."""
-    which = _filter(
+    which = chosen(
         job_ids,
         state,
         (JobState.DEAD, JobState.RETRY),
@@ -137,11 +143,13 @@ def retry(
     )
     with database() as opened:
         if which is None:
-            _tell(opened.operations.retry(job_ids or []), done="retried", as_json=as_json)
-        elif dry_run:
-            _tell_count(opened.operations.count_retriable(which), "would be retried", as_json)
+            tell(opened.operations.retry(job_ids or []), done="retried", as_json=as_json)
         else:
-            _tell_count(opened.operations.retry_all(which), "retried", as_json)
+            jobs = opened.operations.count_retriable(which)
+            if dry_run:
+                tell_count(jobs, "would be retried", as_json)
+            else:
+                change_all(opened.operations.retry_all(which), jobs, "retried", as_json)
 
 
 @app.command()
@@ -162,7 +170,7 @@ def cancel(
     as_json: JsonOption = False,
 ) -> None:
     """Withdraw jobs that have not run; one that is running is let run."""
-    which = _filter(
+    which = chosen(
         job_ids,
         state,
         (JobState.QUEUED, JobState.RETRY),
@@ -176,11 +184,13 @@ def cancel(
     )
     with database() as opened:
         if which is None:
-            _tell(opened.operations.cancel(job_ids or []), done="cancelled", as_json=as_json)
-        elif dry_run:
-            _tell_count(opened.operations.count_cancellable(which), "would be cancelled", as_json)
+            tell(opened.operations.cancel(job_ids or []), done="cancelled", as_json=as_json)
         else:
-            _tell_count(opened.operations.cancel_all(which), "cancelled", as_json)
+            jobs = opened.operations.count_cancellable(which)
+            if dry_run:
+                tell_count(jobs, "would be cancelled", as_json)
+            else:
+                change_all(opened.operations.cancel_all(which), jobs, "cancelled", as_json)
 
 
 @app.command()
@@ -196,55 +206,6 @@ def counts(*, correlation_id: CorrelationOption = None, as_json: JsonOption = Fa
             ("kind", "state", "jobs"),
             [(each.kind, each.state, each.jobs) for each in found],
         )
-
-
-def _filter(
-    job_ids: Sequence[str] | None,
-    state: JobState | None,
-    states: tuple[JobState, JobState],
-    *,
-    dry_run: bool,
-    **criteria: Any,
-) -> JobFilter | None:
-    """Return which jobs are meant; None where their ids were given."""
-    if bool(job_ids) == bool(state):
-        raise typer.BadParameter(f"give ids, or --state {states[0]}")
-    if state is None:
-        if dry_run or any(value is not None for value in criteria.values()):
-            raise typer.BadParameter("what picks jobs goes with --state, and not with ids")
-        return None
-    if state not in states:
-        raise typer.BadParameter(f"--state is {' or '.join(states)} here, got {state}")
-    return JobFilter(states=[state], **criteria)
-
-
-def _tell_count(jobs: int, done: str, as_json: bool) -> None:
-    if as_json:
-        show_json({done.replace(" ", "_"): jobs})
-    else:
-        say(f"{jobs:,} jobs {done}")
-
-
-def _tell(operated: Operated, *, done: str, as_json: bool) -> None:
-    if as_json:
-        show_json(
-            {
-                done: operated.done,
-                "refused": [
-                    {"job_id": job_id, "code": error.code, "reason": error.message}
-                    for job_id, error in operated.refused
-                ],
-            }
-        )
-    else:
-        for job_id in operated.done:
-            say(f"{done} {job_id}")
-        for _, error in operated.refused:
-            note(f"error: {error}")
-    if operated.refused:
-        not_found = all(isinstance(error, JobNotFound) for _, error in operated.refused)
-        only = not_found and not operated.done
-        raise typer.Exit(ExitCode.NOT_FOUND if only else ExitCode.REFUSED)
 
 
 def _cut(text: str) -> str:

@@ -1,7 +1,8 @@
 """`tallyman jobs`: look, retry, cancel."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from domain.jobs.model import JobState, Request
 from domain.jobs.outcomes import Outcome
 from domain.kinds import KINDS
 from tests.integration.command.conftest import RunJobs, Tallyman
+from worker.command import job_changes
 
 BATCH = "allocation.create_batch"
 PAYLOAD = '{"reference": "b1", "sku": "LAMP", "quantity": 5}'
@@ -25,6 +27,12 @@ ADA = '{"username": "ada", "email": "ada@example.com", "name": "Ada"}'
 def _break(requests: Sequence[Request[Any]], work: object) -> Sequence[Outcome]:
     raise RuntimeError(f"cannot do {len(requests)}")
 
+
+_MANY_DEAD = """
+INSERT INTO job (id, kind, queue, door, payload, payload_hash, max_attempts, state, error,
+                 finished_at)
+SELECT 'd' || n, 'k', 'q', 'ledger', '{{}}', '', 5, 'dead', '{{"type": "E"}}', now()
+FROM generate_series(1, {}) AS n"""
 
 BROKEN = {BATCH: replace(KINDS[BATCH], handler=_break)}
 
@@ -321,17 +329,39 @@ class TestRetry:
         monkeypatch.setattr(operations, "PICK", 20)
         monkeypatch.setattr(operations, "CHUNK", 6)
         with engine.begin() as connection:
-            connection.exec_driver_sql(
-                "INSERT INTO job (id, kind, queue, door, payload, payload_hash, max_attempts,"
-                " state, error, finished_at) SELECT 'd' || n, 'k', 'q', 'ledger', '{}', '', 5,"
-                " 'dead', '{\"type\": \"E\"}', now() FROM generate_series(1, 90) AS n"
-            )
+            connection.exec_driver_sql(_MANY_DEAD.format(90))
         # One that is held is left, and does not keep it going for ever.
         with engine.connect() as other:
             other.exec_driver_sql("SELECT FROM job WHERE id = 'd7' FOR UPDATE")
             ran = tallyman("jobs", "retry", "--state", "dead", "--json")
         assert ran.json == {"retried": 89}
         assert tallyman("jobs", "cancel", "--state", "queued", "--json").json == {"cancelled": 89}
+
+    def test_may_be_interrupted_and_goes_on_when_it_is_run_again(
+        self, tallyman: Tallyman, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(operations, "CHUNK", 2)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(_MANY_DEAD.format(5))
+        shown: list[int] = []
+
+        @contextmanager
+        def interrupted(_: str, *, total: int) -> Iterator[Callable[[int], None]]:
+            assert total == 5
+
+            def show(done: int) -> None:
+                shown.append(done)
+                if done == 4:
+                    raise KeyboardInterrupt
+
+            yield show
+
+        with monkeypatch.context() as patch:
+            patch.setattr(job_changes, "progress", interrupted)
+            ran = tallyman("jobs", "retry", "--state", "dead")
+        assert (ran.code, ran.out, shown) == (130, "", [2, 4])
+        assert "4 of 5 jobs retried" in ran.err
+        assert tallyman("jobs", "retry", "--state", "dead").out == "1 jobs retried\n"
 
     def test_refuses_what_is_final_or_not_there(
         self, tallyman: Tallyman, queued: str, run_jobs: RunJobs
