@@ -13,6 +13,8 @@ BOUNDARIES: Mapping[str, str] = {
     "job.committed": "all is committed, and the message is not acknowledged",
     "attempt.counted": "a suspect's attempt is counted, and it has not run",
     "failure.committed": "a failed attempt is on record, and the message is not acknowledged",
+    "messages.taken": "Redis has noted messages as taken, and the worker has seen none of them",
+    "messages.settling": "jobs are committed, and Redis is to be told that their messages are done",
     "relay.claimed": "jobs are noted as handed out, and nobody was told of them",
     "relay.published": "workers were told, and the relay has not looked again",
     "relay.forgot": "all is due again, and the broker's new memory has no mark yet",

@@ -59,6 +59,13 @@ def _order(stand: Stand, name: str, **terms: object) -> dict[str, Any]:
     }
 
 
+def _orders(stand: Stand, count: int) -> dict[str, dict[str, Any]]:
+    return {
+        f"order-{n}": _order(stand, f"order-{n}", may_split=bool(n % 2), policy="backorder")
+        for n in range(count)
+    }
+
+
 def _stock(stand: Stand) -> None:
     stand.do(
         BATCH,
@@ -175,14 +182,28 @@ _ALL = (
         act=lambda stand: stand.take(ORDER, "order", _order(stand, "order")),
     ),
     Family(
+        name="together",
+        prepare=_stock,
+        act=lambda stand: stand.take_together(ORDER, _orders(stand, 8)),
+    ),
+    Family(
+        name="together, one fails",
+        prepare=_breaking,
+        act=lambda stand: stand.take_together(
+            ORDER, {**_orders(stand, 2), "breaks": _order(stand, "breaks")}
+        ),
+    ),
+    Family(
+        name="received",
+        prepare=_stock,
+        act=lambda stand: stand.receive(ORDER, _orders(stand, 4)),
+    ),
+    Family(
         name="many orders",
         prepare=_stock,
         act=lambda stand: stand.do(
             ORDER,
-            {
-                f"order-{n}": _order(stand, f"order-{n}", may_split=bool(n % 2), policy="backorder")
-                for n in range(8)
-            },
+            _orders(stand, 8),
         ),
     ),
     Family(

@@ -4,16 +4,20 @@ import csv
 import json
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import redis
 from celery import Celery
+from kombu import Connection, Consumer, Message, Queue
+from kombu.asynchronous import Hub
 from sqlalchemy import Engine
 
+from adapters import redis_transport
 from adapters.broker import CeleryBroker
 from adapters.event_stream import RedisEventStream
 from adapters.payloads import Payloads
@@ -111,6 +115,83 @@ class Stand:
             Submission(job_id=handover.job_id, kind=kind, payload=payload),
             redelivered=self.is_successor,
         )
+
+    def take_together(self, kind: str, jobs: Mapping[str, Mapping[str, Any]]) -> None:
+        """Run the jobs of messages that came through door (a) as a process has them in hand."""
+        handovers = [
+            Handover(job_id=self.id(name), kind=kind, payload=payload, door=Door.MESSAGE)
+            for name, payload in jobs.items()
+        ]
+        self.history.accepted(*handovers)
+        self._run_together([(each, self.is_successor) for each in handovers])
+
+    def receive(self, kind: str, jobs: Mapping[str, Mapping[str, Any]]) -> None:
+        """Send messages through door (a), and do what a worker does with what it receives."""
+        # Redis lives on, and loses nothing: what it has accepted is accepted for good.
+        handovers = {
+            self.id(name): Handover(job_id=self.id(name), kind=kind, payload=payload)
+            for name, payload in jobs.items()
+        }
+        redis_transport.install()
+        with Celery(broker=self.broker_url, set_as_current=False) as app:
+            if not self.is_successor:
+                for each in handovers.values():
+                    app.send_task(
+                        kind, kwargs=dict(each.payload), task_id=each.job_id, queue="allocation"
+                    )
+                self.history.accepted(*handovers.values())
+        with Connection(self.broker_url) as connection:
+            hub = Hub()
+            messages: list[Message] = []
+            connection.connect()
+            connection.transport.register_with_event_loop(connection.connection, hub)
+            channel = connection.default_channel
+            channel.reached = self.reached
+            queue = Queue("allocation", routing_key="allocation")
+            Consumer(channel, queues=[queue], on_message=messages.append).consume()
+            if self.is_successor:
+                self._age_what_is_taken()
+                channel.qos.restore_visible(num=None, interval=1)
+            while self._holds_messages():
+                hub.run_once()
+                self._run_together(
+                    [
+                        (handovers[each.headers["id"]], each.delivery_info["redelivered"])
+                        for each in messages
+                    ]
+                )
+                for message in messages:
+                    message.ack()
+                messages.clear()
+            hub.close()
+
+    def _holds_messages(self) -> bool:
+        """Tell whether the broker has any, waiting or taken."""
+        with redis.Redis.from_url(self.broker_url) as client:
+            return bool(client.llen("allocation") or client.hlen("unacked"))
+
+    def _age_what_is_taken(self) -> None:
+        """Let what a dead worker has taken be taken long ago."""
+        with redis.Redis.from_url(self.broker_url, decode_responses=True) as client:
+            tags = cast("list[str]", client.zrange("unacked_index", 0, -1))
+            if tags:
+                client.zadd("unacked_index", dict.fromkeys(tags, 0))
+
+    def _run_together(self, handovers: Sequence[tuple[Handover, bool]]) -> None:
+        done: set[str] = set()
+        new = [self._carried(each) for each, is_redelivered in handovers if not is_redelivered]
+        if len(new) > 1:
+            # Whatever fails it, one of them meets it by itself.
+            with suppress(Exception):
+                reports = self._executor.run_submitted_together(new[0].kind, new)
+                done = {report.job.id for report in reports}
+        for each, is_redelivered in handovers:
+            if each.job_id not in done:
+                self._executor.run_submitted(self._carried(each), redelivered=is_redelivered)
+
+    @staticmethod
+    def _carried(each: Handover) -> Submission:
+        return Submission(job_id=each.job_id, kind=each.kind, payload=each.payload)
 
     def do(self, kind: str, jobs: Mapping[str, Mapping[str, Any]]) -> None:
         """Hand jobs over and run them as one message."""
