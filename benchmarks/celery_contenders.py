@@ -8,11 +8,13 @@ from subprocess import Popen
 from typing import Any
 from uuid import uuid4
 
+import redis
 from celery import Celery
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
 from adapters.broker import EPOCH_KEY
+from adapters.event_stream import EPOCH_KEY as EVENTS_EPOCH_KEY
 from benchmarks import textbook as book
 from benchmarks.orders import Load
 from benchmarks.stack import celery_worker, database, process, wait_until
@@ -135,7 +137,7 @@ def run_accepted(
     broker = stage.empty_broker()
     app = Celery(broker=stage.servers.broker_url)
     with tallyman_worker(app, stage, url) as worker, relay(stage, url) as running:
-        wait_until(lambda: broker.exists(EPOCH_KEY))
+        _wait_for_relay(broker, url)
         app.control.add_consumer(QUEUE, reply=True)
         if not with_events:
             app.control.disable_events(reply=True)
@@ -196,6 +198,14 @@ def relay(stage: Stage, url: str) -> Iterator[Popen[bytes]]:
         log=stage.log("relay"),
     ) as running:
         yield running
+
+
+def _wait_for_relay(broker: redis.Redis, url: str) -> None:
+    """Wait until a relay is at work, and has filled the stream of events that was emptied."""
+    left = "SELECT count(*) FROM outbox WHERE published_at IS NULL"
+    wait_until(lambda: broker.exists(EPOCH_KEY, EVENTS_EPOCH_KEY) == 2)
+    with connected(url) as connection:
+        wait_until(lambda: not count(connection, left), every=0.1)
 
 
 def _timed(url: str, load: Load, began: float) -> Timing:
