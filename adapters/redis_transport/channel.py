@@ -107,7 +107,9 @@ class Channel(stock.Channel):
 
     def look_again(self) -> None:
         """Take what waits in the next round, whatever Redis has told or not."""
-        if self._in_poll and self.looks_out and self._lookout.is_answered:
+        is_at_rest = self._in_poll and self.looks_out and self._lookout.is_answered
+        # Where it may have no more, it still has to notice that its connection was closed.
+        if is_at_rest and self.qos.can_consume():
             self._take_soon()
 
     def hear(self) -> None:

@@ -132,6 +132,25 @@ class TestAWorkerAtEmptyQueues:
         push(broker)
         worker.take(1)
 
+    def test_connects_again_where_that_was_while_it_could_have_no_more(
+        self, broker: redis.Redis, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        worker = idle(start)
+        channel = channel_of(worker)
+        monkeypatch.setattr(channel.qos, "can_consume", lambda: False)
+        before = channel.client.connection._sock
+        worker.turn(lambda: worker.connection.transport.cycle._paused_brpop)
+        channel.look_again()
+        for client in broker.client_list():
+            if "t" in client["flags"]:
+                broker.client_kill_filter(_id=client["id"])
+        worker.connection.transport.bell.ring()
+        worker.hub.run_once()
+        monkeypatch.undo()
+        worker.turn(lambda: waits(worker) and channel.client.connection._sock != before)
+        push(broker)
+        worker.take(1)
+
     def test_connects_again_where_redis_does_not_answer(
         self, broker: redis.Redis, start: Start
     ) -> None:
