@@ -16,7 +16,9 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
 
 FROM python:3.11-slim
 RUN groupadd --system --gid 10001 tallyman \
-    && useradd --system --uid 10001 --gid tallyman --no-create-home --home-dir /tmp --shell /usr/sbin/nologin tallyman
+    && useradd --system --uid 10001 --gid tallyman --no-create-home --home-dir /tmp --shell /usr/sbin/nologin tallyman \
+    # A volume that is mounted here is theirs, as this folder is.
+    && install --directory --mode=0700 --owner=tallyman --group=tallyman /var/lib/tallyman
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001

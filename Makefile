@@ -26,7 +26,7 @@ OWN_SERVERS := env -u TALLYMAN_DATABASE_URL -u TALLYMAN_BROKER_URL
 
 .PHONY: help
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: $(READY) ## show the whole journey of some orders, servers included
@@ -74,6 +74,10 @@ bench-memory: $(READY) ## measure memory at rest and after 200,000 jobs, and the
 .PHONY: bench-scaling
 bench-scaling: $(READY) ## measure what a job costs, and model what 10, 100 and 1,000 times as many need
 	$(OWN_SERVERS) $(BIN)/python -m benchmarks.scaling $(ARGS)
+
+.PHONY: bench-observing
+bench-observing: $(READY) ## measure what events, metrics, logs and traces cost
+	$(OWN_SERVERS) $(BIN)/python -m benchmarks.observing $(ARGS)
 
 .PHONY: beside-celery
 beside-celery: $(READY) ## kill -9 stock Celery and Tallyman under load; count what is lost and doubled

@@ -12,7 +12,10 @@ import structlog
 log = structlog.get_logger()
 
 
-NAMES = ("postgresql", "broker_publish", "broker_ask", "event_stream", "redis_mirror")
+NAMES = (
+    *("postgresql", "broker_publish", "broker_ask", "event_stream", "redis_mirror"),
+    "remote_source",
+)
 """Breakers of this system; several may have one name."""
 
 

@@ -84,13 +84,8 @@ def textbook(stage: Stage, load: Load) -> Timing:
 
 def door_a(stage: Stage, load: Load) -> Timing:
     """Allocate orders that come as Celery messages, one message a job."""
-    stage.empty_broker()
-    app = Celery(broker=stage.servers.broker_url)
-    with stage.database(load) as url, tallyman_worker(app, stage, url):
-        send(app, KIND, QUEUE, load.payloads())
-        began = time.time()
-        app.control.add_consumer(QUEUE, reply=True)
-        timing = _timed(url, load, began)
+    with stage.database(load) as url:
+        timing = run_sent(stage, load, url)
         check(url, load)
         return timing
 
@@ -110,6 +105,19 @@ def _door_b(stage: Stage, load: Load, *, with_events: bool) -> Timing:
         timing = run_accepted(stage, load, url, with_events=with_events)
         check(url, load)
         return timing
+
+
+def run_sent(stage: Stage, load: Load, url: str, *, with_events: bool = True) -> Timing:
+    """Send a load while no worker takes messages, then time how it is worked off."""
+    stage.empty_broker()
+    app = Celery(broker=stage.servers.broker_url)
+    with tallyman_worker(app, stage, url):
+        if not with_events:
+            app.control.disable_events(reply=True)
+        send(app, KIND, QUEUE, load.payloads())
+        began = time.time()
+        app.control.add_consumer(QUEUE, reply=True)
+        return _timed(url, load, began)
 
 
 def run_accepted(

@@ -16,9 +16,10 @@ def _run(connection: Connection) -> None:
         transaction_per_migration=True,
     )
     with context.begin_transaction():
-        # A migration that cannot have its lock soon gives way to the jobs that are running.
-        connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
-        connection.exec_driver_sql("SET LOCAL statement_timeout = '15min'")
+        # A migration that cannot have its lock soon gives way to the jobs that are running. It is
+        # for the session: each migration is a transaction of its own.
+        connection.exec_driver_sql("SET lock_timeout = '5s'")
+        connection.exec_driver_sql("SET statement_timeout = '15min'")
         context.run_migrations()
 
 

@@ -14,6 +14,7 @@ from adapters.embedded.servers import Addresses
 from adapters.postgres import roles, schema
 from adapters.postgres.access import Role
 from adapters.postgres.engine import create
+from tests.databases import drop
 
 PASSWORD = "of-a-login"
 
@@ -62,7 +63,7 @@ def site(servers: Addresses, *, template: str | None = None) -> Iterator[Site]:
                 stranger=_as(owner, users["stranger"]),
             )
         finally:
-            administration.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            drop(administration, name)
             administration.execute(f"DROP ROLE {', '.join(users.values())}")
 
 

@@ -14,7 +14,7 @@ from domain.kinds import KINDS
 from tasks import compression
 from tasks.giving_back import hand
 from tasks.jobs import register
-from worker import collector, drain, intake, logs
+from worker import collector, drain, intake, logs, run_progress
 from worker.addresses import Addresses, resolve
 from worker.bootstrap import WorkerRuntime, build_parking, build_runtime, build_watch
 from worker.encryption import for_celery
@@ -63,6 +63,7 @@ def build_app(
 
     worker_process_init.connect(after_fork, weak=False)
     register(app, KINDS.values(), runtime)
+    run_progress.install(app)
     return app
 
 

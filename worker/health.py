@@ -13,6 +13,7 @@ from adapters.postgres import schema
 from adapters.postgres.engine import create
 from adapters.postgres.parked import ParkedMessages
 from adapters.postgres.persistence import is_outage
+from worker import flower as dashboard
 from worker.addresses import Addresses
 from worker.heartbeat import FRESH_SECONDS, is_fresh
 from worker.settings import Settings
@@ -40,6 +41,7 @@ def checks(
         "worker": lambda: workers(app),
         "relay": lambda: process(settings, "relay"),
         "beat": lambda: process(settings, "beat"),
+        "flower": lambda: flower(dashboard.url(settings, port=settings.flower_port)),
     }
 
 
@@ -53,7 +55,9 @@ def database(url: str) -> Health:
     except Exception as error:
         if not is_outage(error):
             raise
-        return Health(part="db", is_well=False, detail="PostgreSQL does not answer")
+        # The driver's words alone, which name no password: SQLAlchemy adds a link.
+        said = " ".join(str(getattr(error, "orig", None) or error).split())
+        return Health(part="db", is_well=False, detail=f"PostgreSQL does not answer: {said}")
     finally:
         engine.dispose()
     if problem:

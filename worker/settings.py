@@ -15,6 +15,9 @@ POSTGRES_SCHEMES = ("postgresql+psycopg", "postgresql", "postgres")
 VALKEY_SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
 """How hosts may begin addresses of Valkey, and what its protocol is called."""
 
+UNSUPPORTED = ("sentinel", "rediscluster")
+"""How kombu addresses what a worker could not take many messages from at a time, in one step."""
+
 
 class Settings(BaseSettings):
     """Everything that can be set; each name is an environment variable `TALLYMAN_<NAME>`."""
@@ -128,6 +131,11 @@ class Settings(BaseSettings):
         scheme, colon, rest = url.get_secret_value().partition("://")
         if not colon:
             raise ValueError("it has the form redis://:password@host:port/0")
+        if scheme in UNSUPPORTED:
+            raise ValueError(
+                f"{scheme}:// is not supported: name one server, or what forwards to the one that"
+                " is master now, as redis://:password@host:port/0"
+            )
         return SecretStr(encryption.checked(f"{VALKEY_SCHEMES.get(scheme, scheme)}://{rest}"))
 
     @field_validator("flower_url_prefix")

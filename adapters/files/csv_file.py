@@ -29,8 +29,7 @@ class CsvFile(Table):
     encoding: str
     delimiter: str
 
-    def rows(self) -> Iterator[Row | Reject]:
-        """Read the rows below the header one by one; empty lines are none."""
+    def _rows(self) -> Iterator[Row | Reject]:
         with opened(self.path, most_bytes=self.most_bytes) as content:
             lines = _Lines(_text(content, self.encoding))
             reader = self._reader(lines)

@@ -22,8 +22,7 @@ class JsonLines(Table):
 
     __slots__ = ()
 
-    def rows(self) -> Iterator[Row | Reject]:
-        """Read the objects one by one; empty lines are none."""
+    def _rows(self) -> Iterator[Row | Reject]:
         with opened(self.path, most_bytes=self.most_bytes) as content:
             for number, line in _lines(content):
                 if line is None:

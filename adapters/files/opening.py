@@ -1,8 +1,5 @@
 """Opening a file of rows, whatever it is: its content tells, not its name."""
 
-import csv
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Protocol
 
@@ -10,8 +7,7 @@ from adapters.files import packing
 from adapters.files.csv_file import open_csv
 from adapters.files.json_lines import open_json_lines
 from adapters.files.parquet import MAGIC, open_parquet
-from adapters.files.tables import Table
-from domain.imports.errors import FileError
+from adapters.files.tables import Table, as_text, reading
 
 MOST_BYTES = packing.MOST_BYTES
 _BOM = b"\xef\xbb\xbf"
@@ -33,23 +29,13 @@ def open_table(
     Raises:
         FileError: It cannot be opened, is damaged, too large, or has no columns.
     """
-    called = name or path.name
-    try:
+    called = name or as_text(path.name)
+    with reading(as_text(str(path)) if name is None else name):
+        if not path.is_file():
+            raise ValueError("there is no such file" if not path.exists() else "it is no file")
         with packing.opened(path, most_bytes=most_bytes) as content:
             start = content.read(1 << 10).removeprefix(_BOM).lstrip()
         return _opener(start)(path, name=called, most_bytes=most_bytes, kept_by=kept_by)
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        RuntimeError,
-        NotImplementedError,
-        csv.Error,
-        zlib.error,
-        zipfile.BadZipFile,
-    ) as error:
-        shown = path if name is None else name
-        raise FileError(f"cannot read {shown}: {error}") from error
 
 
 def _opener(start: bytes) -> Opener:

@@ -18,8 +18,7 @@ class ParquetFile(Table):
 
     __slots__ = ()
 
-    def rows(self) -> Iterator[Row | Reject]:
-        """Read the rows one by one."""
+    def _rows(self) -> Iterator[Row | Reject]:
         number = 0
         with _reader(self.path) as reader:
             for batch in reader.iter_batches(batch_size=BATCH):

@@ -1,11 +1,14 @@
 """Tables: what every kind of file is read as."""
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+from domain.imports.errors import FileError
 from domain.imports.rows import Reject, Row
 
 UNREADABLE = "UnreadableRow"
@@ -30,8 +33,38 @@ class Table:
     """What keeps a fetched file in its place for as long as it may be read."""
 
     def rows(self) -> Iterator[Row | Reject]:
-        """Read the rows one by one."""
+        """Read the rows one by one.
+
+        Raises:
+            FileError: It is damaged, further on than was seen when it was opened.
+        """
+        with reading(self.name):
+            yield from self._rows()
+
+    def _rows(self) -> Iterator[Row | Reject]:
         raise NotImplementedError
+
+
+@contextmanager
+def reading(name: object) -> Iterator[None]:
+    """Read a file within the context.
+
+    Raises:
+        FileError: It cannot be read.
+    """
+    try:
+        yield
+    except FileError:
+        raise
+    except Exception as error:
+        # What libraries raise at damaged content has no end.
+        told = str(error) or type(error).__name__
+        raise FileError(f"cannot read {name}: {told}") from error
+
+
+def as_text(name: str) -> str:
+    """Return a file's name as text that can be kept, whatever bytes it is made of."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def check_header(header: Sequence[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ HEAD_START = "interval '50 seconds'"
 """By how much a job's first lease is cut short while no message waits in its queue: its own is
 then with a worker, who holds the job's row, or lost."""
 
-FEW = 16
+FEW = 8
 """Jobs claimed at once of which it is told what they are about: a backlog is in a hurry."""
 MOST_SUMMED_UP = 8_192
 """Bytes of a payload that are read for this."""

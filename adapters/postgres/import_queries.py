@@ -84,7 +84,8 @@ class ImportQueries:
         """Return runs, the newest first."""
         where = "WHERE import_run.state = ANY(%(states)s)" if states else ""
         rows = self._read(
-            f"{_RUNS} {where} ORDER BY import_run.created_at DESC LIMIT %(limit)s",
+            f"{_RUNS} {where}"
+            " ORDER BY import_run.created_at DESC, import_run.id DESC LIMIT %(limit)s",
             states=list(states),
             limit=limit,
         )

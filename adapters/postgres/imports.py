@@ -1,7 +1,7 @@
 """Import runs, their chunks and their errors."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +15,8 @@ from domain.imports.rows import Reject, Row
 from domain.imports.runs import OnExists, Plan, Report, RowEnd, RowPolicy, Run, RunState
 from domain.imports.skips import SkipRule, Test
 from domain.measures import import_rows
+
+_MAY_SCAN = "SELECT pg_try_advisory_xact_lock(hashtextextended('import source ' || %(source)s, 0))"
 
 _OPEN = """
 INSERT INTO import_run (id, target, source, file_name, digest, plan, state, is_checked,
@@ -61,8 +63,13 @@ ROW_PARTS = 3
 class PostgresImports:
     """Meets `domain.imports.ports.Imports`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, reached: Callable[[str], None]) -> None:
         self._connection = connection
+        self._reached = reached
+
+    def may_scan(self, source: str) -> bool:
+        may = self._connection.exec_driver_sql(_MAY_SCAN, {"source": source}).scalar_one()
+        return bool(may)
 
     def open(self, run: Run, *, digest: str) -> bool:
         written = self._connection.exec_driver_sql(
@@ -82,6 +89,7 @@ class PostgresImports:
         return written.rowcount == 1
 
     def add_chunk(self, run: Run, number: int, rows: Sequence[Row | Reject]) -> None:
+        self._reached("import.taking")
         self._connection.exec_driver_sql(
             _ADD_CHUNK,
             {
@@ -147,6 +155,7 @@ class PostgresImports:
             self._connection.exec_driver_sql(_FORGET, {"id": run.id})
 
     def report(self, run: Run, number: int, report: Report, *, job_id: str) -> None:
+        self._reached("import.counting")
         is_check = job_id.endswith(f":check:{number}")
         self._connection.exec_driver_sql(
             _DONE,

@@ -1,6 +1,6 @@
 """What operators do to jobs: retry what is dead, cancel what has not run."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -85,14 +85,19 @@ class JobOperations:
                 connection.exec_driver_sql(f"NOTIFY {CHANNEL}")
             return _operated(connection, job_ids, done, _why_not_retried)
 
-    def retry_all(self, which: JobFilter) -> int:
-        """Retry those of these jobs that are dead, or wait for an attempt; return how many."""
-        return self._change_all(which, _MAY_BE_REVIVED, _REVIVE) + self._change_all(
-            which, _MAY_BE_HURRIED, _HURRY
-        )
+    def retry_all(self, which: JobFilter) -> Iterator[int]:
+        """Retry those of these jobs that are dead, or wait for an attempt.
 
-    def cancel_all(self, which: JobFilter) -> int:
-        """Withdraw those of these jobs that have not finished and do not run; return how many."""
+        Yields how many, after each transaction: who stops there has retried these for good.
+        """
+        yield from self._change_all(which, _MAY_BE_REVIVED, _REVIVE)
+        yield from self._change_all(which, _MAY_BE_HURRIED, _HURRY)
+
+    def cancel_all(self, which: JobFilter) -> Iterator[int]:
+        """Withdraw those of these jobs that have not finished and do not run.
+
+        Yields how many, as `retry_all` does.
+        """
         return self._change_all(which, _MAY_BE_CANCELLED, _CANCEL)
 
     def count_retriable(self, which: JobFilter) -> int:
@@ -117,18 +122,17 @@ class JobOperations:
             parameters = {**which.parameters(), "began": _now(connection)}
             return int(connection.exec_driver_sql(statement, parameters).scalar_one())
 
-    def _change_all(self, which: JobFilter, may_change: str, change: str) -> int:
+    def _change_all(self, which: JobFilter, may_change: str, change: str) -> Iterator[int]:
         fit, lock = (
             statement.format(fits=which.condition(), may_change=may_change)
             for statement in (_FITS, _LOCK)
         )
         with self._engine.connect() as connection:
             parameters = {**which.parameters(), "began": _now(connection), "pick": PICK}
-        changed = 0
         while True:
             with self._engine.connect() as connection:
                 picked = list(connection.exec_driver_sql(fit, parameters).scalars())
-            before = changed
+            changed = 0
             for start in range(0, len(picked), CHUNK):
                 ids = picked[start : start + CHUNK]
                 with self._engine.begin() as connection:
@@ -137,9 +141,10 @@ class JobOperations:
                     if done:
                         connection.exec_driver_sql(f"NOTIFY {CHANNEL}")
                 changed += len(done)
+                yield len(done)
             # What is left runs now, or is in the hands of another operator.
-            if len(picked) < PICK or changed == before:
-                return changed
+            if len(picked) < PICK or not changed:
+                return
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,26 @@ from sqlalchemy import Engine, Row
 from adapters.postgres.job_filter import OF_CORRELATION, JobFilter
 from adapters.postgres.ledger import job_fields
 from adapters.postgres.roles import may_read
+from domain.jobs.errors import JobNotFound
 from domain.jobs.model import Failure, Job, JobState
 
 _JOB = """
 SELECT id, kind, door, {told}, state, attempts, max_attempts, dispatches,
        run_after, result, error, correlation_id, traceparent, NULL AS failed_traceparent,
-       queue, priority, created_at, finished_at
+       queue, priority, created_at, finished_at,
+       nullif(next_dispatch, 'infinity') AS next_dispatch,
+       scrubbed_at IS NOT NULL AS is_scrubbed
 FROM job"""
+
+_NEWEST = "ORDER BY created_at DESC, id DESC LIMIT %(limit)s"
+# The planner would look through all that are newer, and are in another state, where it takes few
+# to be many. So no order is asked for that the index on `created_at` has, but that of the states
+# of few jobs, or none: then it is the open jobs that are looked through.
+_NEWEST_OF_FEW = f"ORDER BY state DESC, {_NEWEST.removeprefix('ORDER BY ')}"
+_NEWEST_OF_OPEN = _NEWEST.replace("created_at", "created_at + interval '0'")
+
+# Jobs that were accepted together share a moment: ids keep them in order.
+_FURTHER = "(created_at, id) < (%(reached)s, %(after)s)"
 
 _TOLD = "payload, payload_hash"
 _NOT_TOLD = "'{}'::jsonb AS payload, ''::bytea AS payload_hash"
@@ -33,6 +46,10 @@ class JobView(Job):
     priority: int
     created_at: datetime
     finished_at: datetime | None
+    next_dispatch: datetime | None
+    """When it is handed out, or handed out again; none where it has finished, or is kept."""
+    is_scrubbed: bool
+    """What it was told is gone, with a person who was erased."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +121,16 @@ class JobQueries:
         correlation_id: str | None = None,
         since: timedelta | None = None,
         older_than: timedelta | None = None,
+        after: str | None = None,
         limit: int = 50,
     ) -> list[JobView]:
-        """Return the jobs that fit, the newest first; see `JobFilter` for what fits."""
+        """Return the jobs that fit, the newest first; see `JobFilter` for what fits.
+
+        Where a job is named that they come `after`, the list goes on there.
+
+        Raises:
+            JobNotFound: There is none of that name.
+        """
         which = JobFilter(
             states=states,
             kind=kind,
@@ -116,13 +140,28 @@ class JobQueries:
             since=since,
             older_than=older_than,
         )
+        fits = f"{{}} AND {_FURTHER}" if after is not None else "{}"
+        reached = self._accepted_at(after) if after is not None else None
+        # Each state by itself: there are few jobs in some, and they are found by another index.
+        lists = [
+            f"{self._job()} WHERE {fits.format(each.condition())} {_newest(each.states)}"
+            for each in which.by_state()
+        ]
         rows = self._read(
-            f"{self._job()} WHERE {which.condition()}"
-            " ORDER BY created_at DESC, id DESC LIMIT %(limit)s",
+            lists[0] if len(lists) == 1 else f"({') UNION ALL ('.join(lists)}) {_NEWEST}",
             **which.parameters(),
+            after=after,
+            reached=reached,
             limit=limit,
         )
         return [_job_view(row) for row in rows]
+
+    def _accepted_at(self, job_id: str) -> datetime:
+        rows = self._read("SELECT created_at FROM job WHERE id = %(id)s", id=job_id)
+        if not rows:
+            raise JobNotFound.of(job_id)
+        moment: datetime = rows[0].created_at
+        return moment
 
     def counts(self, *, correlation_id: str | None = None) -> list[JobCount]:
         """Count jobs by kind and state."""
@@ -186,6 +225,16 @@ class JobQueries:
     def _read(self, statement: str, **parameters: Any) -> Sequence[Row[Any]]:
         with self._engine.connect() as connection:
             return connection.exec_driver_sql(statement, parameters).all()
+
+
+def _newest(states: Sequence[JobState]) -> str:
+    match states:
+        case [JobState.QUEUED]:
+            return _NEWEST_OF_OPEN
+        case [JobState.RETRY | JobState.REJECTED | JobState.DEAD | JobState.CANCELLED]:
+            return _NEWEST_OF_FEW
+        case _:
+            return _NEWEST
 
 
 def _job_view(row: Row[Any]) -> JobView:

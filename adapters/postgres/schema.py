@@ -5,6 +5,7 @@ from contextlib import contextmanager, redirect_stdout
 from importlib.resources import files
 from io import StringIO
 from pathlib import Path
+from time import sleep
 from uuid import uuid4
 
 from alembic import command
@@ -23,6 +24,8 @@ from domain.kinds import KINDS
 
 LOCK = 0x7A11_7A11
 """Advisory lock held while migrating, so that two releases do not migrate at once."""
+TURN_SECONDS = 0.2
+"""How often one that waits looks whether the other is done."""
 
 _NOTE_KINDS = """
 INSERT INTO job_kind (name, queue, max_attempts)
@@ -47,11 +50,10 @@ def upgrade(engine: Engine) -> None:
         return
     with engine.connect() as connection:
         try:
-            # Another release may hold the lock for as long as its migrations take.
             connection.exec_driver_sql("SET lock_timeout = 0; SET statement_timeout = 0")
             if isinstance(driver := connection.connection.driver_connection, BoundedConnection):
                 driver.patience = None
-            connection.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK})")
+            _wait_for_turn(connection)
             roles.become_migrator(connection)
             connection.commit()
             command.upgrade(_config(connection), "head")
@@ -61,6 +63,15 @@ def upgrade(engine: Engine) -> None:
         finally:
             # Closed, not given back: the lock and the settings end with the session.
             connection.invalidate()
+
+
+def _wait_for_turn(connection: Connection) -> None:
+    """Return once no other release migrates, which may take it as long as its migrations do."""
+    # By asking again: an index is not finished while any transaction goes on that began before
+    # it, and one that waits for a lock goes on.
+    while not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({LOCK})").scalar_one():
+        connection.commit()
+        sleep(TURN_SECONDS)
 
 
 def _note_kinds(connection: Connection) -> None:

@@ -124,7 +124,7 @@ class PostgresStock:
         self._add_orders(placed, lines)
         new = {line.identity for _, order in placed for line in order.lines}
         self._change_lines([line for line in lines.values() if line.identity not in new])
-        self._save_allocations(tallies, lines)
+        self._save_allocations(tallies, lines, new)
         self._movements += [
             (tally.job_id, movement) for tally in tallies for movement in tally.movements
         ]
@@ -265,7 +265,10 @@ class PostgresStock:
         self._write_rows(sql.CHANGED_LINES, [_line_row(line) for line in lines])
 
     def _save_allocations(
-        self, tallies: Sequence[Tally], lines: Mapping[tuple[str, str], OrderLine]
+        self,
+        tallies: Sequence[Tally],
+        lines: Mapping[tuple[str, str], OrderLine],
+        new: Collection[tuple[str, str]],
     ) -> None:
         # What moved is what changed; the last job to move it is the one to name.
         moved = {
@@ -274,6 +277,7 @@ class PostgresStock:
             for movement in tally.movements
             if movement.order_id is not None and movement.line_id is not None
         }
+        first: list[dict[str, object]] = []
         held: list[dict[str, object]] = []
         released: list[dict[str, object]] = []
         for (order_id, line_id, reference), job_id in moved.items():
@@ -292,8 +296,10 @@ class PostgresStock:
                     "ranking": allocation.ranking,
                     "job_id": job_id,
                 }
-                held.append(row)
+                # A line that was just written has nothing yet that could be in the way.
+                (first if (order_id, line_id) in new else held).append(row)
         self._write_rows(sql.RELEASE, released)
+        self._write_rows(sql.NEW_ALLOCATIONS, first)
         self._write_rows(sql.ALLOCATE, held)
 
     def _write_rows(self, statement: str, rows: Sequence[Mapping[str, object]]) -> int:

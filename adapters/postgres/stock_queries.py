@@ -1,6 +1,6 @@
 """Stock and orders, as operators ask for them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Engine, Row
 
 from adapters.postgres.stock import PostgresStock
+from domain.allocation.errors import OrderNotFound
 from domain.allocation.orders import LineState, Order, OrderState
 
 CHUNK = 1_000
@@ -43,15 +44,36 @@ ORDER BY eta NULLS FIRST, reference"""
 _ORDERS = """
 SELECT placed.order_id, sequence, policy, priority, job_id, created_at,
        array_agg(line.state) AS states
-FROM (SELECT * FROM sales_order
-      WHERE (%(before)s::bigint IS NULL OR sequence < %(before)s)
-        AND (%(sku)s::text IS NULL OR EXISTS (
-            SELECT FROM order_line
-            WHERE order_line.order_id = sales_order.order_id AND sku = %(sku)s))
-      ORDER BY sequence DESC LIMIT %(limit)s) AS placed
+FROM (SELECT * FROM sales_order WHERE {fits} ORDER BY sequence DESC LIMIT %(limit)s) AS placed
 JOIN order_line AS line ON line.order_id = placed.order_id
 GROUP BY placed.order_id, sequence, policy, priority, job_id, created_at
 ORDER BY sequence DESC"""
+
+# Lines that have all they asked for are found by what they have: there are too many of them for an
+# index that every order pays for.
+_OF_PRODUCT = """
+order_id IN (
+    SELECT order_id FROM order_line
+    WHERE sku = %(sku)s
+      AND state IN ('backordered', 'partially_allocated', 'rejected', 'cancelled')
+    UNION ALL
+    SELECT order_id FROM allocation
+    WHERE batch_reference = ANY (ARRAY(SELECT reference FROM batch WHERE sku = %(sku)s))
+)"""
+
+_WITH_A_LINE = """
+EXISTS (SELECT FROM order_line AS line
+        WHERE line.order_id = sales_order.order_id AND line.state IN ({}))"""
+
+WITH_A_LINE: Mapping[OrderState, Sequence[LineState]] = {
+    OrderState.PENDING: (LineState.PENDING,),
+    OrderState.ALLOCATED: (LineState.ALLOCATED,),
+    OrderState.PARTIALLY_ALLOCATED: (LineState.PARTIALLY_ALLOCATED, LineState.REJECTED),
+    OrderState.BACKORDERED: (LineState.BACKORDERED,),
+    OrderState.REJECTED: (LineState.REJECTED,),
+    OrderState.CANCELLED: (LineState.CANCELLED,),
+}
+"""States of which an order has a line that is in this state: the others need not be looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,22 +180,59 @@ class StockQueries:
             return stock.orders([order_id]).get(order_id)
 
     def orders(
-        self, *, state: OrderState | None = None, sku: str | None = None, limit: int
+        self,
+        *,
+        state: OrderState | None = None,
+        sku: str | None = None,
+        after: str | None = None,
+        limit: int,
     ) -> list[OrderView]:
-        """Return orders, the newest first."""
+        """Return orders, the newest first; after the one of this id where one is named.
+
+        Raises:
+            OrderNotFound: There is none of that id.
+        """
         found: list[OrderView] = []
-        for order in self._newest_orders(sku, chunk=limit if state is None else CHUNK):
+        for order in self._newest_orders(
+            [] if state is None else WITH_A_LINE[state],
+            sku,
+            before=self._sequence(after) if after is not None else None,
+            chunk=limit if state is None else CHUNK,
+        ):
             if state in (None, order.state):
                 found.append(order)
             if len(found) >= limit:
                 break
         return found
 
-    def _newest_orders(self, sku: str | None, *, chunk: int) -> Iterator[OrderView]:
+    def _sequence(self, order_id: str) -> int:
+        rows = self._read("SELECT sequence FROM sales_order WHERE order_id = %(id)s", id=order_id)
+        if not rows:
+            raise OrderNotFound.of(order_id)
+        return int(rows[0].sequence)
+
+    def _newest_orders(
+        self,
+        line_states: Sequence[LineState],
+        sku: str | None,
+        *,
+        before: int | None,
+        chunk: int,
+    ) -> Iterator[OrderView]:
         # What state an order is in is for the domain to say, so one is looked for by reading.
-        before = None
+        named = ", ".join(f"'{state.value}'" for state in line_states)
         while True:
-            rows = self._read(_ORDERS, before=before, sku=sku, limit=chunk)
+            filters = [
+                *(["sequence < %(before)s"] if before is not None else []),
+                *([_OF_PRODUCT] if sku is not None else []),
+                *([_WITH_A_LINE.format(named)] if named else []),
+            ]
+            rows = self._read(
+                _ORDERS.format(fits=" AND ".join(filters) or "true"),
+                before=before,
+                sku=sku,
+                limit=chunk,
+            )
             for row in rows:
                 yield OrderView(
                     order_id=row.order_id,

@@ -69,12 +69,14 @@ USING json_to_recordset(%(rows)s::json)
 WHERE allocation.order_id = released.order_id AND allocation.line_id = released.line_id
   AND allocation.batch_reference = released.batch_reference"""
 
-ALLOCATE = """
+NEW_ALLOCATIONS = """
 INSERT INTO allocation
     (order_id, line_id, batch_reference, quantity, strategy, ranking, job_id)
 SELECT * FROM json_to_recordset(%(rows)s::json)
     AS held (order_id text, line_id text, batch_reference text, quantity integer, strategy text,
-             ranking jsonb, job_id text)
+             ranking jsonb, job_id text)"""
+
+ALLOCATE = f"""{NEW_ALLOCATIONS}
 ON CONFLICT (order_id, line_id, batch_reference) DO UPDATE SET
     quantity = excluded.quantity, strategy = excluded.strategy, ranking = excluded.ranking,
     job_id = excluded.job_id, allocated_at = now()"""

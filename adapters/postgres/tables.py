@@ -93,6 +93,19 @@ job = Table(
     Index("ix_job_created_at", "created_at"),
     Index("ix_job_dead", "finished_at", postgresql_where=text("state = 'dead'")),
     Index("ix_job_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+    # A job that succeeds never enters these: what few jobs come to must not cost all of them.
+    Index(
+        "ix_job_state",
+        "state",
+        "created_at",
+        postgresql_where=text("state IN ('retry', 'rejected', 'dead', 'cancelled')"),
+    ),
+    Index(
+        "ix_job_error",
+        text("(error ->> 'type')"),
+        "created_at",
+        postgresql_where=text("error IS NOT NULL"),
+    ),
     # An import, or a producer, follows what it submitted together; a job by itself stays out.
     Index(
         "ix_job_correlation_id",
@@ -305,8 +318,8 @@ order_line = Table(
         "state IN ('allocated', 'partially_allocated', 'backordered', 'rejected', 'cancelled')",
         name="state",
     ),
-    # Who waits for this product?
-    Index("ix_order_line_waiting", "sku", postgresql_where=text("state = 'backordered'")),
+    # Who waits for this product? Which orders did not get all they asked for?
+    Index("ix_order_line_state", "state", "sku", postgresql_where=text("state <> 'allocated'")),
 )
 
 allocation = Table(
@@ -373,6 +386,14 @@ user_account = Table(
         "username, username_key, email, email_key, name, password_hash, external_id) = 0"
         " ELSE num_nulls(username, username_key, email, email_key, name) = 0 END",
         name="erased",
+    ),
+    # Operators list who is new, and who is not as most are.
+    Index("ix_user_account_created_at", "created_at"),
+    Index(
+        "ix_user_account_status",
+        "status",
+        "created_at",
+        postgresql_where=text("status <> 'active'"),
     ),
 )
 

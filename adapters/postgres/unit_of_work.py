@@ -18,7 +18,7 @@ from adapters.postgres.retention import PostgresRetention
 from adapters.postgres.stock import PostgresStock
 from adapters.postgres.users import PostgresUsers
 from domain.errors import DomainError, StaleDecision
-from domain.imports.errors import RowsBroken, SourceNotFound
+from domain.imports.errors import RowsBroken, SourceAway, SourceNotFound
 from domain.imports.sources import Arrival, Source, Sources
 from domain.jobs.executor import failure_of
 from domain.jobs.model import Job
@@ -55,7 +55,7 @@ class PostgresUnitOfWork:
         self.jobs = PostgresLedger(connection, backoff=backoff, place=place)
         self.stock = PostgresStock(connection, reached=reached)
         self.users = PostgresUsers(connection)
-        self.imports = PostgresImports(connection)
+        self.imports = PostgresImports(connection, reached=reached)
         self.retention = PostgresRetention(connection)
 
     def __enter__(self) -> Self:
@@ -96,7 +96,7 @@ class PostgresUnitOfWork:
         stock, outbox = self.stock.pending(), self._outbox.pending()
         try:
             yield
-        except StaleDecision:
+        except (StaleDecision, SourceAway):
             raise
         except Exception as error:
             if is_contention(error) or is_outage(error):
@@ -116,6 +116,7 @@ class PostgresUnitOfWork:
         self._reached("commit.ready")
         self._connection.commit()
         for action in self._afterwards:
+            self._reached("commit.afterwards")
             action()
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, Row
 from adapters.postgres.roles import may_read
 from domain.errors import DomainError
 from domain.users.email import EmailAddress
+from domain.users.errors import UserNotFound
 from domain.users.identity import Username
 from domain.users.status import UserStatus
 
@@ -17,6 +18,9 @@ _USER = """
 SELECT id, external_id, username, email, email_key, email_verified, name, status, version,
        {has_password} AS has_password, created_at, updated_at
 FROM user_account"""
+
+# Users of one file share a moment: ids keep them in order.
+_FURTHER = "(created_at, id) < (%(reached)s, %(after)s)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +59,34 @@ class UserQueries:
         )
         return _user(rows[0]) if rows else None
 
-    def newest(self, *, status: UserStatus | None = None, limit: int = 50) -> list[UserView]:
-        """Return users, the newest first."""
+    def newest(
+        self, *, status: UserStatus | None = None, after: str | None = None, limit: int = 50
+    ) -> list[UserView]:
+        """Return users, the newest first; after the one of this id where one is named.
+
+        Raises:
+            UserNotFound: There is none of that id.
+        """
+        filters = [
+            # Not as a parameter: an index of some statuses serves a plan that knows which is meant.
+            *([f"status = '{status.value}'"] if status else []),
+            *([_FURTHER] if after is not None else []),
+        ]
         rows = self._read(
-            "WHERE %(status)s::text IS NULL OR status = %(status)s"
+            f"WHERE {' AND '.join(filters) or 'true'}"
             " ORDER BY created_at DESC, id DESC LIMIT %(limit)s",
-            status=status,
+            after=after,
+            reached=self._registered_at(after) if after is not None else None,
             limit=limit,
         )
         return [_user(row) for row in rows]
+
+    def _registered_at(self, user_id: str) -> datetime:
+        rows = self._read("WHERE id = %(id)s", id=user_id)
+        if not rows:
+            raise UserNotFound.of(user_id)
+        moment: datetime = rows[0].created_at
+        return moment
 
     def _read(self, which: str, **parameters: Any) -> Sequence[Row[Any]]:
         with self._engine.connect() as connection:

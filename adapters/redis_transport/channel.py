@@ -1,6 +1,6 @@
 """Channels: what is taken from lists of Redis, and delivered."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from queue import Empty
@@ -53,6 +53,8 @@ class Channel(stock.Channel):
     """
 
     QoS = QoS
+    reached: Callable[[str], None] = staticmethod(lambda _: None)
+    """Told the name of each boundary as it is reached; tests interrupt there."""
     _own_client: Redis | None = None
     _taking: Script | None = None
     _may_take_many = True
@@ -154,6 +156,8 @@ class Channel(stock.Channel):
                 log.warning("messages_taken_singly")
                 self._may_take_many = False
                 return
+            if taken:
+                self.reached("messages.taken")
             for queue, tag, item in taken:
                 self._queue_cycle.rotate(queue)
                 self.qos.noted.add(tag)

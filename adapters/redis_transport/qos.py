@@ -41,6 +41,7 @@ class QoS(stock.QoS):
         """Tell Redis what was acknowledged; where it is away, these messages come again."""
         tags, self._acknowledged = self._acknowledged, []
         if tags:
+            self.channel.reached("messages.settling")
             with self.pipe_or_acquire() as pipe:
                 pipe.zrem(self.unacked_index_key, *tags)
                 pipe.hdel(self.unacked_key, *tags)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapters.sources import descriptions, folders, remote
+from adapters.sources.stores import Stores
 from domain.imports.sources import Arrival, Source
 
 
@@ -16,11 +17,12 @@ class DescribedSources:
     """Folder of the descriptions."""
     folder: Path = field(default_factory=Path)
     """Working folder, in which folders of sources are."""
+    stores: Stores = field(default_factory=Stores)
 
     def find(self, name: str) -> Source:
         return descriptions.read(self.descriptions, name)
 
     def arrivals(self, source: Source) -> Iterable[Arrival]:
         if remote.is_url(source.files):
-            return remote.arrived(source)
+            return remote.arrived(source, self.stores)
         return folders.arrived(source, self.folder)

@@ -4,13 +4,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
+from stat import S_ISREG
 from time import time
 
 import structlog
 
 from adapters.files.opening import open_table
-from adapters.files.tables import Table
+from adapters.files.tables import Table, as_text
 from domain.imports.errors import FileChanged, InvalidSource
 from domain.imports.sources import Source
 
@@ -29,11 +31,13 @@ class LocalFile:
 
     @property
     def name(self) -> str:
-        return self.path.name
+        return as_text(self.path.name)
 
     @property
     def has_settled(self) -> bool:
-        return time() - self.listed.st_mtime >= self.source.settle_seconds
+        # A time of writing that is yet to come is made up, or another clock's.
+        changed_at = min(self.listed.st_mtime, self.listed.st_ctime)
+        return time() - changed_at >= self.source.settle_seconds
 
     def open(self) -> Table:
         return open_table(self.path, most_bytes=self.source.most_bytes)
@@ -53,7 +57,7 @@ class LocalFile:
         try:
             folder = self.folder / wanted
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.move(self.path, _free_name(folder, self.name))
+            shutil.move(self.path, _free_name(folder, self.path.name))
         except OSError as error:
             # It is on record all the same, and known when it is seen again.
             log.warning("file_not_moved", file=self.name, source=self.source.name, error=str(error))
@@ -63,7 +67,7 @@ def arrived(source: Source, folder: Path) -> Iterator[LocalFile]:
     """Yield the files that fit a source's pattern, by name.
 
     Raises:
-        InvalidSource: The pattern leads out of every folder that it names.
+        InvalidSource: The folder cannot be read, or is a pattern itself.
     """
     pattern = Path(source.files)
     root = folder / pattern.parent
@@ -72,17 +76,33 @@ def arrived(source: Source, folder: Path) -> Iterator[LocalFile]:
             f"source {source.name}: {source.files!r} has a pattern in its folder;"
             " only the name of the file may have one"
         )
-    for path in sorted(root.glob(pattern.name)):
+    for path in _fitting(source, root, pattern.name):
         # A link may lead anywhere: what is imported is what lies in the folder.
         if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-            log.warning("file_outside_its_folder", file=path.name, source=source.name)
+            log.warning("file_outside_its_folder", file=as_text(path.name), source=source.name)
             continue
         try:
             listed = path.stat()
         except OSError:
             continue
-        if path.is_file():
+        if S_ISREG(listed.st_mode):
             yield LocalFile(path=path, source=source, folder=folder, listed=listed)
+
+
+def _fitting(source: Source, root: Path, pattern: str) -> list[Path]:
+    try:
+        # Not `glob`, for which a folder that may not be read is one without files.
+        names = [path.name for path in root.iterdir()]
+    except OSError as error:
+        raise InvalidSource(
+            f"source {source.name}: cannot read folder {str(root)!r}: {error.strerror}"
+        ) from error
+    return [
+        root / name
+        for name in sorted(names)
+        # As shells have it: a name that starts with a dot is meant by who writes the dot.
+        if fnmatchcase(name, pattern) and name.startswith(".") <= pattern.startswith(".")
+    ]
 
 
 def _marks(stat: os.stat_result) -> tuple[int, int, int]:

@@ -1,46 +1,40 @@
 """Files behind URLs (s3, sftp, http and what else fsspec knows), fetched before they are read."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import import_module
+from email.utils import parsedate_to_datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from time import time
 from typing import Any
 
 import structlog
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from adapters.files.opening import open_table
 from adapters.files.tables import Table
+from adapters.sources.stores import Stores, persistently
 from domain.imports.errors import FileChanged, FileError, InvalidSource
 from domain.imports.sources import Source
 
 log = structlog.get_logger()
 
 CHUNK = 1 << 20
-TRIES = 4
 NOT_FOUND = (404, 410)
 """What HTTP answers where nothing is."""
-
-# What a store may raise while it, or the way to it, is briefly broken.
-_persistently = retry(
-    retry=retry_if_exception_type((OSError, TimeoutError)),
-    wait=wait_random_exponential(multiplier=0.5, max=10),
-    stop=stop_after_attempt(TRIES),
-    reraise=True,
-)
-
-
-class SourceAway(Exception):
-    """A store cannot be reached; the job that looks there is tried again later."""
+DENIED = (401, 403)
+"""What HTTP answers who may not read."""
+SKEW_SECONDS = 3_600.0
+"""A file that was written to later than this from now says nothing of when that was."""
 
 
 @dataclass(slots=True, kw_only=True)
 class RemoteFile:
     """A file behind a URL; meets `domain.imports.sources.Arrival`."""
 
+    stores: Stores
     store: Any
     """A file system of fsspec."""
     path: str
@@ -51,29 +45,32 @@ class RemoteFile:
 
     @property
     def name(self) -> str:
-        return self.path.rsplit("/", 1)[-1] or self.path
+        return _name(self.path) or self.path
 
     @property
     def has_settled(self) -> bool:
-        return self.changed_at is None or time() - self.changed_at >= self.source.settle_seconds
+        if self.changed_at is None:
+            return True
+        age = time() - self.changed_at
+        return age >= self.source.settle_seconds or age < -SKEW_SECONDS
 
     def open(self) -> Table:
         """Fetch it to this machine, where it is gone once it is closed, and open it."""
         local = tempfile.NamedTemporaryFile(prefix="tallyman-import-")  # noqa: SIM115  lives as long as its table
         try:
-            self._fetch(Path(local.name))
+            with self.stores.calling(self.source):
+                self._fetch(Path(local.name))
         except FileNotFoundError as error:
             raise FileChanged(f"{self.name} has gone") from error
-        except OSError as error:
-            raise SourceAway(f"{self.name} cannot be fetched: {error}") from error
         return open_table(
             Path(local.name), most_bytes=self.source.most_bytes, name=self.name, kept_by=local
         )
 
     def check_unchanged(self) -> None:
         try:
-            now = _marks(self.store.info(self.path))
-        except OSError as error:
+            with self.stores.calling(self.source):
+                now = _marks(_info(self.store, self.path))
+        except FileNotFoundError as error:
             raise FileChanged(f"{self.name} has gone while it was read") from error
         if now != self.listed:
             raise FileChanged(f"{self.name} was written to while it was read")
@@ -86,13 +83,13 @@ class RemoteFile:
             folder = self.store._strip_protocol(wanted)  # noqa: SLF001  fsspec names no public way
             self.store.makedirs(folder, exist_ok=True)
             self.store.mv(self.path, f"{folder}/{self.name}")
-        except (OSError, NotImplementedError) as error:
+        except Exception as error:  # noqa: BLE001  every store has exceptions of its own
             # It is on record all the same, and known when it is seen again.
             log.warning("file_not_moved", file=self.name, source=self.source.name, error=str(error))
 
-    @_persistently
+    @persistently
     def _fetch(self, local: Path) -> None:
-        with self.store.open(self.path, "rb") as content, local.open("wb") as copy:
+        with closing(self.store.open(self.path, "rb")) as content, local.open("wb") as copy:
             size = 0
             while chunk := content.read(CHUNK):
                 size += len(chunk)
@@ -109,29 +106,25 @@ def is_url(files: str) -> bool:
     return "://" in files
 
 
-def arrived(source: Source) -> Iterator[RemoteFile]:
+def arrived(source: Source, stores: Stores) -> Iterator[RemoteFile]:
     """Yield the files that fit a source's URL, by name.
 
     Raises:
-        InvalidSource: What it takes to read such URLs is not installed.
+        InvalidSource: What it takes to read such URLs is not installed, or we may not read them.
+        SourceLeftAlone: The store was away a moment ago.
         SourceAway: The store cannot be reached.
     """
-    try:
-        store, pattern = import_module("fsspec.core").url_to_fs(source.files)
-    except ImportError as error:
-        raise InvalidSource(
-            f"source {source.name}: {error}; URLs need the extra `remote`"
-            " (pip install 'tallyman[remote]') and the package of their scheme"
-        ) from error
-    except ValueError as error:
-        raise InvalidSource(f"source {source.name}: {error}") from error
-    try:
-        found = _listed(store, pattern)
-    except OSError as error:
-        raise SourceAway(f"source {source.name} cannot be reached: {error}") from error
-    for path, info in sorted(found.items()):
+    with stores.calling(source):
+        store, found = _listed(source, stores)
+    for path in found:
+        try:
+            with stores.calling(source):
+                info = _info(store, path)
+        except FileNotFoundError:
+            continue
         if info.get("type") != "directory":
             yield RemoteFile(
+                stores=stores,
                 store=store,
                 path=path,
                 source=source,
@@ -140,33 +133,74 @@ def arrived(source: Source) -> Iterator[RemoteFile]:
             )
 
 
-@_persistently
-def _listed(store: Any, pattern: str) -> dict[str, dict[str, Any]]:  # noqa: ANN401  fsspec has no types
-    store.invalidate_cache()
-    if any(sign in pattern for sign in "*?["):
-        found: dict[str, dict[str, Any]] = store.glob(pattern, detail=True)
-        return found
+@persistently
+def _listed(source: Source, stores: Stores) -> tuple[Any, list[str]]:
+    store, pattern = stores.open(source)
+    folder, _, name = pattern.rpartition("/")
+    if _is_pattern(folder):
+        raise InvalidSource(
+            f"source {source.name}: {source.files!r} has a pattern in its folder;"
+            " only the name of the file may have one"
+        )
+    if not _is_pattern(name):
+        return store, [pattern]
     try:
-        return {pattern: store.info(pattern)}
+        # Not `glob`, for which a store that is away is one without files.
+        listed = store.ls(folder, detail=False)
     except FileNotFoundError as error:
-        # What could not be reached is "not found" too, in the words of some stores.
-        status = getattr(error.__cause__, "status", None)
-        if error.__cause__ is None or status in NOT_FOUND:
-            return {}
-        raise ConnectionError(str(error.__cause__)) from error
+        _raise_unless_missing(store, error)
+        return store, []
+    return store, sorted(path for path in listed if fnmatchcase(_name(path), name))
 
 
-def _marks(info: dict[str, Any]) -> tuple[object, ...]:
-    return tuple(str(info.get(name)) for name in ("size", "ETag", "mtime", "LastModified"))
+@persistently
+def _info(store: Any, path: str) -> Mapping[str, Any]:  # noqa: ANN401  fsspec has no types
+    store.invalidate_cache()
+    try:
+        found: Mapping[str, Any] = store.info(path)
+    except FileNotFoundError as error:
+        _raise_unless_missing(store, error)
+        raise
+    return found
 
 
-def _changed_at(info: dict[str, Any]) -> float | None:
-    for name in ("mtime", "LastModified", "last_modified", "created"):
+def _raise_unless_missing(store: Any, error: FileNotFoundError) -> None:  # noqa: ANN401  as above
+    """Raise what is behind an error: over HTTP, all that goes wrong is "not found" for fsspec."""
+    cause = error.__cause__
+    if "http" not in store.protocol or cause is None or isinstance(cause, FileNotFoundError):
+        return
+    status = getattr(cause, "status", None)
+    if status in DENIED:
+        raise PermissionError(f"the server answers {status}") from error
+    if status not in NOT_FOUND:
+        raise ConnectionError(str(cause) or type(cause).__name__) from error
+
+
+def _is_pattern(text: str) -> bool:
+    return any(sign in text for sign in "*?[")
+
+
+def _name(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def _marks(info: Mapping[str, Any]) -> tuple[object, ...]:
+    names = ("size", "ETag", "mtime", "LastModified", "Last-Modified")
+    return tuple(str(info.get(name)) for name in names)
+
+
+def _changed_at(info: Mapping[str, Any]) -> float | None:
+    for name in ("mtime", "LastModified", "last_modified", "Last-Modified", "created"):
         match info.get(name):
             case datetime() as moment:
                 return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
             case int() | float() as seconds:
                 return float(seconds)
+            case str() as header:
+                try:
+                    return parsedate_to_datetime(header).timestamp()
+                except ValueError:
+                    continue
             case _:
                 continue
     return None

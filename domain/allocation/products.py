@@ -59,9 +59,9 @@ class Product:
 
         With `partly`, what there is will do, if it is at least one unit.
         """
-        ranked = rank(
-            terms.strategy, (batch for batch in self.batches.values() if batch.available > 0)
-        )
+        ranked = [batch for batch in self.batches.values() if batch.available > 0]
+        if len(ranked) > 1:
+            ranked = rank(terms.strategy, ranked)
         ranking = tuple((batch.reference, batch.available, batch.eta) for batch in ranked)
         for batch in ranked:
             if batch.can_allocate(quantity):

@@ -1,6 +1,6 @@
 """Importing a chunk: its rows become commands of single jobs, handled as one batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from domain.imports.commands import ImportChunk, ImportFile
@@ -52,8 +52,18 @@ def _import_chunk(request: Request[ImportChunk], work: ImportWork) -> Answer:
             "chunks": run.chunks,
             "rows": sum(report.ends.values()),
             **{end.value: rows for end, rows in report.ends.items()},
+            **({"progress": _progress(run)} if run.state.is_open else {}),
         }
     )
+
+
+def _progress(run: Run) -> Mapping[str, object]:
+    return {
+        "job_id": run.job_id,
+        "state": run.state,
+        "rows_done": run.rows_done,
+        "rows": run.rows,
+    }
 
 
 def end(run: Run, work: ImportWork, *, job_id: str) -> None:

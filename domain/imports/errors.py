@@ -24,6 +24,22 @@ class InvalidSource(DomainError):
     """A source's description cannot be used."""
 
 
+class SourceAway(Exception):
+    """A source cannot be reached; the job that looks there is tried again later."""
+
+
+class SourceLeftAlone(DomainError):
+    """A source was away a moment ago and is not asked again yet."""
+
+    @classmethod
+    def of(cls, source: str, *, seconds: float) -> "SourceLeftAlone":
+        return cls(
+            f"source {source} was away a moment ago and is left alone for {seconds:.0f} seconds;"
+            " a look after that finds what has arrived",
+            {"source": source},
+        )
+
+
 class RunNotFound(DomainError):
     """No import run has this id."""
 

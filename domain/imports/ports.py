@@ -15,6 +15,9 @@ from domain.users.ports import UsersWork
 class Imports(Protocol):
     """Runs, their chunks and their errors."""
 
+    def may_scan(self, source: str) -> bool:
+        """Keep all others from looking at a source; false where somebody keeps us from it."""
+
     def open(self, run: Run, *, digest: str) -> bool:
         """Put a new run on record; false where it is there already, and nothing is done."""
 

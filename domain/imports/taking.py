@@ -5,19 +5,22 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
 
-from domain.imports.commands import ImportChunk, ImportFile
+from domain.imports.commands import ImportChunk, ImportFile, ScanSource
 from domain.imports.ports import Imports
 from domain.imports.rows import Reject, Row
 from domain.imports.runs import Run
 from domain.jobs.model import Submission
 from domain.jobs.ports import JobsWork
 
-ROWS = 2_000
-"""Rows of a chunk: few enough that its locks are held for less than a second."""
-MOST_ROWS = 5_000
+ROWS = 5_000
+"""Rows of a chunk: few enough that its locks are held for less than a second, and enough that the
+way from one chunk to the next, by relay and broker, takes little of the whole."""
+MOST_ROWS = 10_000
 """Rows beyond which a chunk ends even in the middle of an order."""
 ATTEMPTS = 5
 QUEUE = "imports"
+LOOK = ":look:"
+"""Parts the id of a job that looks at a source from the number of the look."""
 
 
 class RunWork(JobsWork, Protocol):
@@ -60,6 +63,18 @@ def hand_over_chunk(run: Run, work: JobsWork) -> None:
         payload={"run_id": run.id, "number": run.next_chunk},
         correlation_id=run.id,
         parent_id=run.job_id,
+    )
+    work.jobs.accept([(job, QUEUE, ATTEMPTS)])
+
+
+def look_again(job_id: str, source: str, work: JobsWork) -> None:
+    """Hand over another look at a source, for there is more than one look may take."""
+    first, _, number = job_id.rpartition(LOOK)
+    job = Submission(
+        job_id=f"{first}{LOOK}{int(number) + 1}" if first else f"{job_id}{LOOK}2",
+        kind=ScanSource.kind,
+        payload={"source": source},
+        parent_id=job_id,
     )
     work.jobs.accept([(job, QUEUE, ATTEMPTS)])
 

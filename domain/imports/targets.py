@@ -69,7 +69,9 @@ def job_per_order(
             yield row
             continue
         cells = columns.cells(row)
-        order = orders.setdefault(cells["order_id"], _Order(order_id=cells["order_id"]))
+        order = orders.get(cells["order_id"])
+        if order is None:
+            order = orders[cells["order_id"]] = _Order(order_id=cells["order_id"])
         order.seen += 1
         try:
             order.add(row, cells, known)
@@ -86,6 +88,8 @@ def job_per_order(
 @dataclass(slots=True, kw_only=True)
 class _Order:
     order_id: str
+    told: dict[str, str] = field(default_factory=dict)
+    """Cells that `terms` were read from."""
     terms: dict[str, object] = field(default_factory=dict)
     lines: dict[object, dict[str, object]] = field(default_factory=dict)
     """By line id."""
@@ -93,9 +97,11 @@ class _Order:
     seen: int = 0
 
     def add(self, row: Row, cells: Mapping[str, str], known: Mapping[str, Field]) -> None:
-        values = payload(cells, known)
-        line = {name: value for name, value in values.items() if name in _LINE_FIELDS}
-        terms = {name: value for name, value in values.items() if name not in _LINE_FIELDS}
+        of_line = {name: text for name, text in cells.items() if name in _LINE_FIELDS}
+        told = {name: text for name, text in cells.items() if name not in _LINE_FIELDS}
+        # Most rows of an order say of it what the one before said, to the letter.
+        terms = self.terms if told == self.told else payload(told, known)
+        line = payload(of_line, known)
         line_id = line.setdefault("line_id", str(self.seen))
         Line(**line)  # type: ignore[arg-type]  # for its refusals: each cell was read as its field
         if line_id in self.lines:
@@ -108,6 +114,7 @@ class _Order:
                 f"the row and the first row of order {self.order_id!r} differ in"
                 f" {', '.join(differing)}: what holds for an order must be the same in all its rows"
             )
+        self.told = told
         self.terms = terms
         self.lines[line_id] = line
         self.rows.append(row)

@@ -16,7 +16,7 @@ class PruneLedger(Command):
     older_than_days: int
     """Days since it finished, 1 or more. Dead jobs stay: an operator has to see them."""
     at_most: int = 10_000
-    """Rows to delete in one run, so that locks stay short; the next run goes on."""
+    """Rows of each sort to delete in one job, so that locks stay short; another job goes on."""
 
     def __post_init__(self) -> None:
         if self.older_than_days < 1 or self.at_most < 1:

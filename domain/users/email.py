@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Self
 from unicodedata import normalize
 
@@ -58,6 +59,8 @@ class EmailAddress:
         return self.given[: SHOWN_LENGTH - 1] + "…"
 
 
+# The hosts of most addresses are few.
+@lru_cache(maxsize=1_024)
 def _ascii_domain(domain: str) -> str:
     try:
         host = domain.encode("idna").decode("ascii").lower()

@@ -1,7 +1,8 @@
 """A small run in which all went well, for tests that spoil it."""
 
+import csv
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,13 @@ import redis
 from sqlalchemy import Engine
 
 from adapters.event_stream import RedisEventStream
+from adapters.files.opening import open_table
 from adapters.postgres.outbox_feed import PostgresOutboxFeed
 from adapters.postgres.queries import JobQueries
 from adapters.postgres.unit_of_work import BeginPostgresWork
+from domain.imports.columns import Columns
+from domain.imports.runs import Plan
+from domain.imports.targets import IMPORTS, Target
 from domain.jobs.errors import IdempotencyConflict
 from domain.jobs.model import Submission
 from domain.kinds import KINDS
@@ -20,6 +25,7 @@ from tests.chaos.evidence import STREAM
 from tests.chaos.history import Door, Handover, History
 from tests.jobs import build_executor
 from worker.event_relay import EventRelay
+from worker.importer import take_file
 from worker.producer import Producer
 
 KIND_OF = {name.partition(".")[2]: name for name in KINDS}
@@ -76,6 +82,25 @@ class Run:
         except IdempotencyConflict as error:
             self.history.refused(handover, error=error)
 
+    def import_file(self, what: str, rows: Sequence[Mapping[str, str]]) -> None:
+        """Have a file taken and imported."""
+        path = self.history.path.with_name(f"{what}.csv")
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        self.history.file(path.name, what=what, rows=rows)
+        table = open_table(path)
+        target = Target(what)
+        columns = Columns.match(table.header, IMPORTS[target].fields, mapped={}, constants={})
+        run_id = take_file(
+            table,
+            Plan(target=target, header=table.header, columns=columns),
+            begin_work=BeginPostgresWork(engine=self.engine),
+        ).run_id
+        self._executor.run_dispatched("imports.import_chunk", [f"{run_id}:1"], redelivered=False)
+        self._executor.run_dispatched("imports.import_file", [run_id], redelivered=False)
+
     def read(self, job_id: str) -> None:
         """Note how a job stands."""
         job = self._queries.find(job_id)
@@ -105,6 +130,7 @@ def make(engine: Engine, broker_url: str, history: Path) -> None:
         run = Run(engine=engine, broker_url=broker_url, history=told)
         _trade(run)
         _serve_people(run)
+        _import_files(run)
         _have_trouble(run)
         run.relay_events()
         with redis.Redis.from_url(broker_url, decode_responses=True) as client:
@@ -147,6 +173,19 @@ def _serve_people(run: Run) -> None:
     run.submit("update-ann", "update", user_id="ann", name="Ann the First")
     run.submit("activate-ann", "change_status", user_id="ann", status="active")
     run.submit("erase-ben", "erase", user_id="ben")
+
+
+def _import_files(run: Run) -> None:
+    run.import_file("batches", [{"reference": "F-1", "sku": "POT", "quantity": "9"}])
+    run.import_file(
+        "orders",
+        [
+            {"order_id": "F-2", "sku": "POT", "quantity": "2"},
+            {"order_id": "F-2", "sku": "POT", "quantity": "1"},
+        ],
+    )
+    person = {"user_id": "cat", "username": "cat", "email": "cat@example.com", "name": "cat"}
+    run.import_file("users", [person])
 
 
 def _have_trouble(run: Run) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.chaos.evidence import Evidence, collect
 from tests.chaos.history import Door, What, read
-from tests.chaos.rules import changes, events, jobs, orders, stock, users
+from tests.chaos.rules import changes, events, imports, jobs, orders, stock, users
 from tests.chaos.rules.problems import Case, Problem, Rule, Sort
 from tests.chaos.testimony import TERMINAL, Testimony, hear
 
@@ -21,6 +21,7 @@ RULES: tuple[Rule, ...] = (
     *orders.RULES,
     *changes.RULES,
     *users.RULES,
+    *imports.RULES,
     *stock.RULES,
     *events.RULES,
 )

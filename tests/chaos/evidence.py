@@ -128,6 +128,19 @@ class UserRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """An import's run."""
+
+    id: str
+    file_name: str
+    target: str
+    state: str
+    rows: int
+    rows_done: int
+    ends: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """All of it, as one moment saw it."""
 
@@ -143,6 +156,7 @@ class Evidence:
     events: Sequence[EventRow]
     """In the order in which they were written."""
     users: Mapping[str, UserRow]
+    runs: Sequence[RunRow]
     stream: Sequence[tuple[str, str]] | None
     """Entry and event id of what the stream still holds; None where nobody looked."""
 
@@ -203,6 +217,11 @@ def collect(database_url: str, *, stream_url: str | None) -> Evidence:
                     connection, UserRow, "SELECT id, status, version FROM user_account"
                 )
             },
+            runs=_rows(
+                connection,
+                RunRow,
+                "SELECT id, file_name, target, state, rows, rows_done, ends FROM import_run",
+            ),
             stream=None if stream_url is None else _stream(stream_url),
         )
 

@@ -16,6 +16,9 @@ DEALLOCATE = "allocation.deallocate_line"
 CANCEL = "allocation.cancel_order"
 PRUNE = "maintenance.prune_ledger"
 
+ROWS = 10
+"""Rows of a file: two whole chunks and a half."""
+
 # Two attempts at the order fail; a sequence counts them, for no rollback takes that back.
 _BREAK = """
 CREATE SEQUENCE IF NOT EXISTS broken_attempts;
@@ -41,6 +44,8 @@ class Family:
     """Bring about what has to be there; nobody dies of it."""
     act: Callable[[Stand], None]
     """Do it; a successor does it again, as clients and brokers do."""
+    later: tuple[int, ...] = ()
+    """Later visits to a boundary that are deadly too: those of the jobs that follow."""
 
 
 def _order(stand: Stand, name: str, **terms: object) -> dict[str, Any]:
@@ -51,6 +56,13 @@ def _order(stand: Stand, name: str, **terms: object) -> dict[str, Any]:
             {"sku": stand.id("cup"), "quantity": 1},
         ],
         **terms,
+    }
+
+
+def _orders(stand: Stand, count: int) -> dict[str, dict[str, Any]]:
+    return {
+        f"order-{n}": _order(stand, f"order-{n}", may_split=bool(n % 2), policy="backorder")
+        for n in range(count)
     }
 
 
@@ -91,6 +103,27 @@ def _person(stand: Stand, name: str) -> Mapping[str, Any]:
         "email": f"{short}@example.com",
         "name": name,
     }
+
+
+def _batch_rows(stand: Stand) -> list[dict[str, str]]:
+    return [
+        {"reference": stand.id(f"B{n}"), "sku": stand.id(f"S{n % 3}"), "quantity": "7"}
+        for n in range(ROWS)
+    ]
+
+
+def _stock_and_file(stand: Stand) -> None:
+    _stock(stand)
+    rows = [
+        {"order_id": stand.id(f"O{n // 2}"), "sku": stand.id(sku), "quantity": "1"}
+        for n, sku in enumerate(["tea", "cup"] * (ROWS // 2))
+    ]
+    stand.lay("orders", rows)
+
+
+def _user_rows(stand: Stand) -> list[dict[str, str]]:
+    people = (_person(stand, f"u{n}") for n in range(ROWS))
+    return [{name: str(value) for name, value in person.items()} for person in people]
 
 
 def _breaking(stand: Stand) -> None:
@@ -149,14 +182,28 @@ _ALL = (
         act=lambda stand: stand.take(ORDER, "order", _order(stand, "order")),
     ),
     Family(
+        name="together",
+        prepare=_stock,
+        act=lambda stand: stand.take_together(ORDER, _orders(stand, 8)),
+    ),
+    Family(
+        name="together, one fails",
+        prepare=_breaking,
+        act=lambda stand: stand.take_together(
+            ORDER, {**_orders(stand, 2), "breaks": _order(stand, "breaks")}
+        ),
+    ),
+    Family(
+        name="received",
+        prepare=_stock,
+        act=lambda stand: stand.receive(ORDER, _orders(stand, 4)),
+    ),
+    Family(
         name="many orders",
         prepare=_stock,
         act=lambda stand: stand.do(
             ORDER,
-            {
-                f"order-{n}": _order(stand, f"order-{n}", may_split=bool(n % 2), policy="backorder")
-                for n in range(8)
-            },
+            _orders(stand, 8),
         ),
     ),
     Family(
@@ -224,6 +271,22 @@ _ALL = (
         name="schedule",
         prepare=lambda _: None,
         act=lambda stand: stand.tick(PRUNE, {"older_than_days": 3_000}),
+    ),
+    Family(
+        name="import batches",
+        prepare=lambda stand: stand.lay("batches", _batch_rows(stand)),
+        act=lambda stand: stand.look("batches"),
+    ),
+    Family(
+        name="import orders",
+        prepare=_stock_and_file,
+        act=lambda stand: stand.look("orders"),
+        later=(2,),
+    ),
+    Family(
+        name="import users",
+        prepare=lambda stand: stand.lay("users", _user_rows(stand)),
+        act=lambda stand: stand.look("users"),
     ),
     Family(name="relay", prepare=_known_to_the_broker, act=_relayed),
     Family(name="lost memory", prepare=_stock, act=_forgotten),

@@ -7,7 +7,7 @@ share a file and a killed one leaves whole lines. Many files in a folder are one
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -32,6 +32,8 @@ class What(StrEnum):
     """It read how a job stands."""
     EVENT = "event"
     """A consumer read an entry of the stream."""
+    FILE = "file"
+    """A file of rows was laid where somebody looks for files."""
     FAULT = "fault"
     """Something was broken on purpose, and is whole again."""
     DRAINED = "drained"
@@ -123,6 +125,10 @@ class History:
             }
             for entry_id, fields in entries
         )
+
+    def file(self, name: str, *, what: str, rows: Sequence[Mapping[str, str]]) -> None:
+        """Note what is in a file of batches, orders or users."""
+        self._append([{"what": What.FILE, "name": name, "of": what, "rows": rows}])
 
     def fault(self, kind: str, *, began: float, ended: float) -> None:
         """Note what was broken, and from when to when, in seconds since 1970."""

@@ -28,6 +28,7 @@ from adapters.postgres import ledger, schema, stock_sql
 from adapters.postgres.engine import create
 from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.outbox import PostgresOutbox
+from adapters.redis_transport import channel
 from domain.allocation import placing
 from domain.jobs.executor import Executor, _FirstSight
 from domain.jobs.model import OPEN_STATES
@@ -72,6 +73,7 @@ class Scene:
                     history=told,
                     name="all",
                     reached=reached,
+                    folder=self.folder / "files",
                     is_successor=is_successor,
                 )
         finally:
@@ -215,22 +217,48 @@ def killer(scene: Scene) -> None:
 
 def bad_neighbour(scene: Scene) -> None:
     """Put a job that always fails among others."""
-    scene.execute("""
-        CREATE FUNCTION refuse_bad() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            IF NEW.order_id = 'bad' THEN
-                RAISE EXCEPTION 'bad' USING ERRCODE = 'internal_error';
-            END IF;
-            RETURN NEW;
-        END $$;
-        CREATE TRIGGER refuse_bad BEFORE INSERT ON sales_order
-            FOR EACH ROW EXECUTE FUNCTION refuse_bad()""")
+    _refuse_bad(scene)
     with scene.stand("worker") as stand:
         stand.do(BATCH, {"tea": _batch("tea", quantity=100)})
         names = [*(f"order-{n}" for n in range(7)), "bad"]
         ids = stand.submit(ORDER, {name: _order(name) for name in names})
         for _ in range(6):
             stand.run(ORDER, ids)
+
+
+def lots(scene: Scene) -> None:
+    """Have four processes take the same messages together, while others have them alone."""
+    with scene.stand("prepare") as stand:
+        stand.do(BATCH, {"tea": _batch("tea", quantity=1_000)})
+    orders = {f"order-{n}": _order(f"order-{n}") for n in range(20)}
+
+    def work(number: int) -> None:
+        with scene.stand(f"worker-{number}", reached=_slowly("job.claimed")) as stand:
+            for first in range(0, 20, 5):
+                names = list(orders)[first : first + 5]
+                if number % 2:
+                    names.reverse()
+                stand.take_together(ORDER, {name: orders[name] for name in names})
+
+    _at_once(work)
+
+
+def received(scene: Scene) -> None:
+    """Have a worker die of what it has taken from Redis, and another go on."""
+    with scene.stand("prepare") as stand:
+        stand.do(BATCH, {"tea": _batch("tea", quantity=100)})
+    orders = {f"order-{n}": _order(f"order-{n}") for n in range(20)}
+
+    def die(boundary: str) -> None:
+        if boundary == "messages.taken":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def work(number: int) -> None:
+        reached = _slowly("") if number else die
+        with scene.stand(f"worker-{number}", reached=reached, is_successor=bool(number)) as stand:
+            stand.receive(ORDER, orders)
+
+    _one_by_one(work, 2)
 
 
 # What is switched off.
@@ -263,6 +291,28 @@ def claim(scene: Scene) -> None:
     """Take jobs without their lock, and finish what was finished meanwhile."""
     ledger._CLAIM = _without(ledger._CLAIM, " FOR NO KEY UPDATE")
     scene.execute("DROP TRIGGER job_moves ON job")
+
+
+def claim_of_new(scene: Scene) -> None:
+    """Take the messages in hand together for new ones, though they are known."""
+    ledger._CLAIM_NEW = _instead(
+        ledger._CLAIM_NEW,
+        "ON CONFLICT (id) DO NOTHING",
+        "ON CONFLICT (id) DO UPDATE SET state = 'queued', result = NULL, finished_at = NULL,"
+        " next_dispatch = now()",
+    )
+    scene.execute("DROP TRIGGER job_moves ON job")
+
+
+def note(_: Scene) -> None:
+    """Take messages from Redis and note them nowhere."""
+    kept = "".join(
+        line
+        for line in channel.TAKE.splitlines(keepends=True)
+        if "HSET" not in line and "ZADD" not in line
+    )
+    assert kept != channel.TAKE
+    channel.TAKE = kept
 
 
 def lock_order(_: Scene) -> None:
@@ -329,9 +379,12 @@ def movements(_: Scene) -> None:
     )
 
 
-BLAMED: Mapping[Load, str] = {killer: "all-kills", bad_neighbour: "all-bad"}
+BLAMED: Mapping[Load, str] = {
+    killer: "all-kills",
+    bad_neighbour: "all-bad",
+}
 """Jobs that are to die."""
-RESTARTED = (crowd, crossing, copies, arrival, bad_neighbour)
+RESTARTED = (crowd, crossing, copies, arrival, bad_neighbour, lots, received)
 """Loads after which what is left open is run again; the others have to get that far themselves."""
 LOADS: tuple[Load, ...] = (
     crowd,
@@ -341,6 +394,8 @@ LOADS: tuple[Load, ...] = (
     forgetful_broker,
     killer,
     bad_neighbour,
+    lots,
+    received,
 )
 MUTATIONS = (
     Mutation(name="guard on the increment", load=crowd, switch_off=guard),
@@ -350,6 +405,8 @@ MUTATIONS = (
     Mutation(name="epoch key", load=forgetful_broker, switch_off=epoch_key),
     Mutation(name="crash accounting", load=killer, switch_off=crash_accounting),
     Mutation(name="halving of a failed message", load=bad_neighbour, switch_off=halving),
+    Mutation(name="claim of messages together", load=lots, switch_off=claim_of_new),
+    Mutation(name="note of what is taken", load=received, switch_off=note),
     Mutation(name="events in the transaction", load=crowd, switch_off=outbox),
     Mutation(name="movements in the transaction", load=crowd, switch_off=movements),
 )
@@ -433,6 +490,27 @@ class Server:
         finally:
             with psycopg.connect(plain(self._url), autocommit=True) as connection:
                 drop(connection, name)
+
+
+def _refuse_bad(scene: Scene) -> None:
+    scene.execute("""
+        CREATE FUNCTION refuse_bad() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF NEW.order_id = 'bad' THEN
+                RAISE EXCEPTION 'bad' USING ERRCODE = 'internal_error';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER refuse_bad BEFORE INSERT ON sales_order
+            FOR EACH ROW EXECUTE FUNCTION refuse_bad()""")
+
+
+def _one_by_one(work: Callable[[int], None], count: int) -> None:
+    for number in range(count):
+        child = os.fork()
+        if not child:
+            _as_child(lambda number=number: work(number))  # type: ignore[misc]
+        os.waitpid(child, 0)
 
 
 def _at_once(work: Callable[[int], None]) -> None:

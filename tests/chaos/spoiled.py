@@ -30,6 +30,46 @@ class Spoiled:
 
 
 SPOILED = (
+    # Imports.
+    Spoiled(
+        rule="files_are_imported_once",
+        sql="DELETE FROM import_run WHERE file_name = 'orders.csv'",
+        says="lost: file 'orders.csv' of orders is 0 runs",
+    ),
+    Spoiled(
+        rule="files_are_imported_once",
+        sql="INSERT INTO import_run (id, target, file_name, digest, plan, state, is_checked)"
+        " SELECT 'import-2', target, file_name, digest, plan, 'running', true FROM import_run"
+        " WHERE file_name = 'users.csv'",
+        says="duplicated: file 'users.csv' of users is 2 runs",
+    ),
+    Spoiled(
+        rule="files_are_imported_once",
+        sql="UPDATE import_run SET rows_done = 1 WHERE file_name = 'orders.csv'",
+        says="of 2 rows it has 2, 1 are done and 2 have an end",
+    ),
+    Spoiled(
+        rule="files_are_imported_once",
+        sql="UPDATE import_run SET file_name = 'b.csv' WHERE file_name = 'batches.csv'",
+        says="imports file 'b.csv', which nobody laid there",
+    ),
+    Spoiled(
+        rule="chunks_are_of_runs",
+        sql="UPDATE job SET id = 'import-forged:1' WHERE kind = 'imports.import_chunk'"
+        " AND id IN (SELECT job_id FROM import_chunk LIMIT 1)",
+        says="unasked: job 'import-forged:1' is of no run",
+    ),
+    Spoiled(
+        rule="orders_of_files_are_placed",
+        sql="INSERT INTO order_line (order_id, line_id, position, sku, quantity, state)"
+        " VALUES ('F-2', '3', 2, 'POT', 1, 'allocated')",
+        says="duplicated: order 'F-2' of a file has lines [('POT', 2), ('POT', 1), ('POT', 1)]",
+    ),
+    Spoiled(
+        rule="users_of_files_are_registered",
+        sql="DELETE FROM outbox WHERE payload ->> 'user_id' = 'cat'",
+        says="missing: user 'cat' of a file is there and was announced 0 times",
+    ),
     # Jobs.
     Spoiled(
         rule="nothing_accepted_is_lost",
@@ -307,7 +347,7 @@ SPOILED = (
     Spoiled(
         rule="all_that_was_bought_is_there",
         sql="UPDATE batch SET purchased = 6 WHERE reference = 'B-2'",
-        says="stock: 23 units were bought, ",
+        says="stock: 32 units were bought, ",
     ),
     Spoiled(
         rule="portions_are_what_moved",

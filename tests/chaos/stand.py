@@ -1,17 +1,23 @@
 """One process of the sweep: it hands jobs over, relays them, runs them and relays their events."""
 
+import csv
 import json
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import psycopg
 import redis
 from celery import Celery
+from kombu import Connection, Consumer, Message, Queue
+from kombu.asynchronous import Hub
 from sqlalchemy import Engine
 
+from adapters import redis_transport
 from adapters.broker import CeleryBroker
 from adapters.event_stream import RedisEventStream
 from adapters.payloads import Payloads
@@ -20,9 +26,10 @@ from adapters.postgres.outbox_feed import PostgresOutboxFeed
 from adapters.postgres.persistence import Persistently
 from adapters.postgres.queries import JobQueries
 from adapters.postgres.unit_of_work import BeginPostgresWork
+from adapters.sources.described import DescribedSources
 from domain.jobs.dispatching import Grouping
 from domain.jobs.executor import Executor
-from domain.jobs.model import OPEN_STATES, Submission
+from domain.jobs.model import Submission
 from domain.jobs.queues import QUEUES
 from domain.jobs.retries import Backoff
 from domain.kinds import KINDS
@@ -35,6 +42,16 @@ from worker.schedule import Entry, Every, LedgerScheduler
 ROUNDS = 20
 """Times that what is open is run again: as often as all attempts of a job take."""
 
+_SOURCE = """
+what = "{what}"
+files = "inbox/*-{what}.csv"
+settle_seconds = 0
+taken_folder = "taken"
+"""
+_DUE = """
+SELECT id, kind FROM job WHERE state IN ('queued', 'retry') AND next_dispatch < 'infinity'
+ORDER BY created_at DESC LIMIT 1000"""
+
 
 @dataclass(kw_only=True)
 class Stand:
@@ -46,6 +63,8 @@ class Stand:
     name: str
     """Part of all ids, so that no two runs meet."""
     reached: Callable[[str], None]
+    folder: Path
+    """Where its sources of files are described, and files arrive."""
     is_successor: bool
     """Whether another went before, who died."""
 
@@ -54,6 +73,7 @@ class Stand:
             engine=self.engine,
             backoff=Backoff(base_seconds=0.001, cap_seconds=0.01),
             reached=self.reached,
+            sources=DescribedSources(descriptions=self.folder / "imports", folder=self.folder),
         )
         self.queries = JobQueries(self.engine)
         self.producer = Producer(begin_work=begin_work, queries=self.queries)
@@ -96,9 +116,104 @@ class Stand:
             redelivered=self.is_successor,
         )
 
+    def take_together(self, kind: str, jobs: Mapping[str, Mapping[str, Any]]) -> None:
+        """Run the jobs of messages that came through door (a) as a process has them in hand."""
+        handovers = [
+            Handover(job_id=self.id(name), kind=kind, payload=payload, door=Door.MESSAGE)
+            for name, payload in jobs.items()
+        ]
+        self.history.accepted(*handovers)
+        self._run_together([(each, self.is_successor) for each in handovers])
+
+    def receive(self, kind: str, jobs: Mapping[str, Mapping[str, Any]]) -> None:
+        """Send messages through door (a), and do what a worker does with what it receives."""
+        # Redis lives on, and loses nothing: what it has accepted is accepted for good.
+        handovers = {
+            self.id(name): Handover(job_id=self.id(name), kind=kind, payload=payload)
+            for name, payload in jobs.items()
+        }
+        redis_transport.install()
+        with Celery(broker=self.broker_url, set_as_current=False) as app:
+            if not self.is_successor:
+                for each in handovers.values():
+                    app.send_task(
+                        kind, kwargs=dict(each.payload), task_id=each.job_id, queue="allocation"
+                    )
+                self.history.accepted(*handovers.values())
+        with Connection(self.broker_url) as connection:
+            hub = Hub()
+            messages: list[Message] = []
+            connection.connect()
+            connection.transport.register_with_event_loop(connection.connection, hub)
+            channel = connection.default_channel
+            channel.reached = self.reached
+            queue = Queue("allocation", routing_key="allocation")
+            Consumer(channel, queues=[queue], on_message=messages.append).consume()
+            if self.is_successor:
+                self._age_what_is_taken()
+                channel.qos.restore_visible(num=None, interval=1)
+            while self._holds_messages():
+                hub.run_once()
+                self._run_together(
+                    [
+                        (handovers[each.headers["id"]], each.delivery_info["redelivered"])
+                        for each in messages
+                    ]
+                )
+                for message in messages:
+                    message.ack()
+                messages.clear()
+            hub.close()
+
+    def _holds_messages(self) -> bool:
+        """Tell whether the broker has any, waiting or taken."""
+        with redis.Redis.from_url(self.broker_url) as client:
+            return bool(client.llen("allocation") or client.hlen("unacked"))
+
+    def _age_what_is_taken(self) -> None:
+        """Let what a dead worker has taken be taken long ago."""
+        with redis.Redis.from_url(self.broker_url, decode_responses=True) as client:
+            tags = cast("list[str]", client.zrange("unacked_index", 0, -1))
+            if tags:
+                client.zadd("unacked_index", dict.fromkeys(tags, 0))
+
+    def _run_together(self, handovers: Sequence[tuple[Handover, bool]]) -> None:
+        done: set[str] = set()
+        new = [self._carried(each) for each, is_redelivered in handovers if not is_redelivered]
+        if len(new) > 1:
+            # Whatever fails it, one of them meets it by itself.
+            with suppress(Exception):
+                reports = self._executor.run_submitted_together(new[0].kind, new)
+                done = {report.job.id for report in reports}
+        for each, is_redelivered in handovers:
+            if each.job_id not in done:
+                self._executor.run_submitted(self._carried(each), redelivered=is_redelivered)
+
+    @staticmethod
+    def _carried(each: Handover) -> Submission:
+        return Submission(job_id=each.job_id, kind=each.kind, payload=each.payload)
+
     def do(self, kind: str, jobs: Mapping[str, Mapping[str, Any]]) -> None:
         """Hand jobs over and run them as one message."""
         self.run(kind, self.submit(kind, jobs))
+
+    def lay(self, what: str, rows: Sequence[Mapping[str, str]]) -> None:
+        """Lay a file of rows where `look` finds it."""
+        for name in ("imports", "inbox"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        (self.folder / "imports" / f"{what}.toml").write_text(_SOURCE.format(what=what))
+        name = f"{self.id(what)}.csv"
+        with (self.folder / "inbox" / name).open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        self.history.file(name, what=what, rows=rows)
+
+    def look(self, what: str) -> None:
+        """Have a worker look for files, and import what it finds."""
+        self.do("imports.scan_source", {f"look-{what}": {"source": what}})
+        for job_id, kind in self._due():
+            self.run(kind, [job_id])
 
     def relay(self) -> None:
         """Tell workers what is due, and run what they are told."""
@@ -166,15 +281,20 @@ class Stand:
     def finish(self) -> None:
         """Run what is open until nothing is, and note how all of it ended."""
         for _ in range(ROUNDS):
-            left = self.queries.newest(states=sorted(OPEN_STATES), limit=1_000)
+            left = self._due()
             if not left:
                 break
-            for job in left:
-                self._executor.run_dispatched(job.kind, [job.id], redelivered=True)
+            for job_id, kind in left:
+                self._executor.run_dispatched(kind, [job_id], redelivered=True)
         self.relay_events()
         with redis.Redis.from_url(self.broker_url, decode_responses=True) as client:
             self.history.events(client.xrange("tallyman:events", count=10))
         self.history.drained(seconds=1.0, allowed=30.0)
+
+    def _due(self) -> list[tuple[str, str]]:
+        """Return the id and kind of what is open and waits for nothing else."""
+        with self.engine.connect() as connection:
+            return [(row.id, row.kind) for row in connection.exec_driver_sql(_DUE)]
 
     def _pass_time(self) -> None:
         self.execute("UPDATE job SET next_dispatch = now() WHERE state IN ('queued', 'retry')")

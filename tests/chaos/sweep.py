@@ -26,6 +26,7 @@ from sqlalchemy import Engine
 from adapters.embedded.servers import EmbeddedServers
 from adapters.postgres import schema
 from adapters.postgres.engine import create
+from domain.imports import taking
 from tests.chaos import audit_trail
 from tests.chaos.boundaries import BOUNDARIES
 from tests.chaos.checker import check
@@ -33,8 +34,10 @@ from tests.chaos.families import FAMILIES, Family
 from tests.chaos.history import History
 from tests.chaos.stand import Stand
 
-VISITS = (1, 2)
-"""Each boundary is deadly at its first visit, and in another run at its second."""
+CHUNK = 4
+"""Rows of a chunk of a file."""
+VISITS = (1, 2, 3)
+"""Each boundary is deadly at its first visit, in another run at its second, and so on."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,7 +75,7 @@ class Sweep:
         deaths = [
             Death(boundary=boundary, family=family.name, visit=visit)
             for boundary in BOUNDARIES
-            for visit in self.visits
+            for visit in sorted({*self.visits, *family.later})
             if come_to[boundary] >= visit
         ]
         for death in deaths:
@@ -133,6 +136,7 @@ class Sweep:
                     history=told,
                     name=name,
                     reached=reached,
+                    folder=self.folder / "files" / name,
                     is_successor=is_successor,
                 )
         finally:
@@ -183,9 +187,21 @@ def sweep(
     with redis.Redis.from_url(broker_url) as client:
         client.flushall()
     going = Sweep(url=url, broker_url=broker_url, folder=folder, visits=visits)
-    for family in FAMILIES.values():
-        going.run(family)
+    with _small_chunks():
+        for family in FAMILIES.values():
+            going.run(family)
     return going.deaths
+
+
+@contextmanager
+def _small_chunks() -> Iterator[None]:
+    """Have files imported a few rows at a time, so that a small one has many chunks."""
+    rows = vars(taking)["ROWS"]
+    vars(taking)["ROWS"] = CHUNK
+    try:
+        yield
+    finally:
+        vars(taking)["ROWS"] = rows
 
 
 def table(deaths: Iterable[Death]) -> Table:

@@ -85,7 +85,7 @@ class TestAGoodRun:
         verdict = check(history, database_url, stream_url=servers.broker_url)
 
         assert verdict.accepted == 23
-        assert verdict.finished == {"succeeded": 21, "rejected": 1}
+        assert verdict.finished == {"succeeded": 27, "rejected": 1}
         assert (verdict.ambiguous_landed, verdict.ambiguous_absent) == (0, 1)
         assert (verdict.lost, verdict.lost_by_transport, verdict.left_open) == (0, 1, 0)
         assert (verdict.duplicated, verdict.refused) == (0, 1)

@@ -1,7 +1,7 @@
 """The history, put in order: for each job who handed it over, and what they were told."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,15 @@ class Fault:
     ended: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file that was laid where somebody looks for files."""
+
+    of: str
+    """What its rows are: batches, orders or users."""
+    rows: Sequence[Mapping[str, str]]
+
+
 @dataclass(slots=True, kw_only=True)
 class Testimony:
     """What all clients, consumers and whoever broke things told."""
@@ -81,9 +90,18 @@ class Testimony:
     jobs: dict[str, Told] = field(default_factory=lambda: defaultdict(Told))
     read_events: dict[str, str] = field(default_factory=dict)
     """Event id by entry id, of what consumers read from the stream."""
+    files: dict[str, File] = field(default_factory=dict)
+    """By name."""
     faults: list[Fault] = field(default_factory=list)
     drains: list[tuple[float, float]] = field(default_factory=list)
     """Seconds that it took to finish everything, and seconds allowed."""
+
+
+def rows_of(testimony: Testimony, what: str) -> Iterator[Mapping[str, str]]:
+    """Return the rows of all files of batches, orders or users."""
+    for file in testimony.files.values():
+        if file.of == what:
+            yield from file.rows
 
 
 def hear(records: Iterable[Record]) -> Testimony:
@@ -95,6 +113,8 @@ def hear(records: Iterable[Record]) -> Testimony:
                 testimony.jobs[record["job_id"]].reads(record)
             case What.EVENT:
                 testimony.read_events[record["entry"]] = record["event_id"]
+            case What.FILE:
+                testimony.files[record["name"]] = File(of=record["of"], rows=record["rows"])
             case What.FAULT:
                 testimony.faults.append(
                     Fault(

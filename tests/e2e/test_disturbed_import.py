@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.imports.disturbed import imported
 
-LINES = 12_000
+LINES = 20_000
 
 
 @pytest.mark.timeout(180)

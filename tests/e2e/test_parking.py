@@ -220,7 +220,7 @@ class TestWhatIsNotedAsTaken:
             b"\xff garbage",
             b" null",
             b"[1, 2]",
-            b'[{}, "", "allocation"]',
+            b'[{"noted": 1}, "", "allocation"]',
             b'[{"headers": {}, "properties": {}, "body": 5}, "", "allocation"]',
             json.dumps([envelope(), "no-such-exchange", "x"]).encode(),
             json.dumps([envelope(), {}, []]).encode(),

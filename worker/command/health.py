@@ -22,6 +22,11 @@ class Part(StrEnum):
     WORKER = "worker"
     RELAY = "relay"
     BEAT = "beat"
+    FLOWER = "flower"
+
+
+OPTIONAL = frozenset({Part.FLOWER})
+"""What is asked for by its name alone: a system does its work without."""
 
 
 def health(
@@ -29,13 +34,17 @@ def health(
     *,
     json: JsonOption = False,
 ) -> None:
-    """Tell whether the parts of the system on this machine do their work.
+    """Tell whether the parts of the system on this machine do their work; Flower if it is named.
 
     Exits with 0 if all that was asked for is well, else with 1.
     """
     settings = load()
     known = checks(configured(), settings, resolve(settings))
-    found = [check() for name, check in known.items() if part in (Part.ALL, name)]
+    found = [
+        check()
+        for name, check in known.items()
+        if part == name or (part is Part.ALL and name not in OPTIONAL)
+    ]
     if json:
         show_json(found)
     else:

@@ -94,7 +94,7 @@ def _fields(target: Target) -> str:
 _HELP = {
     Target.BATCHES: "Import batches, one a row.",
     Target.ORDERS: (
-        "Import orders in the order of the file, one for all rows of an order_id within 2,000 rows"
+        "Import orders in the order of the file, one for all rows of an order_id within 5,000 rows"
         " or so. A row that cannot be used is reported, and the other rows of its order still make"
         " an order. A line without a line_id gets its place among the order's rows."
     ),

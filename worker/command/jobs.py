@@ -1,19 +1,15 @@
 """`tallyman jobs`: look at jobs, retry them, cancel them."""
 
-from collections.abc import Sequence
-from dataclasses import fields
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated
 
 import typer
 
-from adapters.postgres.job_filter import JobFilter
-from adapters.postgres.operations import Operated
-from adapters.postgres.queries import AttemptView, JobView
 from domain.jobs.errors import JobNotFound
-from domain.jobs.model import NOT_STORABLE, Failure, JobState
-from domain.kinds import KINDS
+from domain.jobs.model import JobState
 from worker.command.database import database
-from worker.command.exit_codes import ExitCode
+from worker.command.job_changes import change_all, chosen, tell, tell_count
+from worker.command.job_details import describe, describe_attempt, outlook, show_job
 from worker.command.job_options import (
     CorrelationOption,
     DryRunOption,
@@ -24,10 +20,15 @@ from worker.command.job_options import (
     QueueOption,
     SinceOption,
 )
-from worker.command.output import JsonOption, note, say, show_fields, show_json, show_table
+from worker.command.output import (
+    AfterOption,
+    JsonOption,
+    show_json,
+    show_table,
+    tell_of_more,
+)
 
 REASON_LENGTH = 80
-MASK = "…"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -44,6 +45,7 @@ def list_jobs(
     since: SinceOption = None,
     older_than: OlderOption = None,
     correlation_id: CorrelationOption = None,
+    after: AfterOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Jobs to show at the most.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,6 +59,7 @@ def list_jobs(
             correlation_id=correlation_id,
             since=since,
             older_than=older_than,
+            after=after,
             limit=limit,
         )
     if as_json:
@@ -78,6 +81,7 @@ def list_jobs(
             for job in jobs
         ],
     )
+    tell_of_more([each.id for each in jobs], limit=limit)
 
 
 @app.command()
@@ -88,21 +92,24 @@ def show(
         bool, typer.Option("--reveal", help="Show personal data in the payload.")
     ] = False,
     traceback: Annotated[
-        bool, typer.Option("--traceback", help="Show tracebacks whole, not their last line.")
+        bool, typer.Option("--traceback", help="Show errors and tracebacks whole, not a line.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a job: what it was told, what came of it, and each attempt that failed."""
+    """Show a job: what it was told, each attempt that failed, and what comes next."""
     with database() as opened:
         job = opened.jobs.find(job_id)
         if job is None:
             raise JobNotFound.of(job_id)
         failures = opened.jobs.failures(job_id)
+        queue = opened.queue_settings.read().get(job.queue)
+    ahead = outlook(job, queue, now=datetime.now(UTC))
     if as_json:
-        attempts = [_describe_attempt(attempt) for attempt in failures]
-        show_json({**describe(job, reveal=reveal), "failed_attempts": attempts})
+        attempts = [describe_attempt(attempt) for attempt in failures]
+        known = describe(job, reveal=reveal)
+        show_json({**known, "outlook": ahead, "failed_attempts": attempts})
     else:
-        show_job(job, failures, reveal=reveal, whole=traceback)
+        show_job(job, failures, outlook=ahead, reveal=reveal, whole=traceback)
 
 
 @app.command()
@@ -122,7 +129,7 @@ def retry(
     as_json: JsonOption = False,
 ) -> None:
     """Run dead jobs again, with all their attempts, and those that wait for an attempt now."""
-    which = _filter(
+    which = chosen(
         job_ids,
         state,
         (JobState.DEAD, JobState.RETRY),
@@ -136,11 +143,13 @@ def retry(
     )
     with database() as opened:
         if which is None:
-            _tell(opened.operations.retry(job_ids or []), done="retried", as_json=as_json)
-        elif dry_run:
-            _tell_count(opened.operations.count_retriable(which), "would be retried", as_json)
+            tell(opened.operations.retry(job_ids or []), done="retried", as_json=as_json)
         else:
-            _tell_count(opened.operations.retry_all(which), "retried", as_json)
+            jobs = opened.operations.count_retriable(which)
+            if dry_run:
+                tell_count(jobs, "would be retried", as_json)
+            else:
+                change_all(opened.operations.retry_all(which), jobs, "retried", as_json)
 
 
 @app.command()
@@ -161,7 +170,7 @@ def cancel(
     as_json: JsonOption = False,
 ) -> None:
     """Withdraw jobs that have not run; one that is running is let run."""
-    which = _filter(
+    which = chosen(
         job_ids,
         state,
         (JobState.QUEUED, JobState.RETRY),
@@ -175,11 +184,13 @@ def cancel(
     )
     with database() as opened:
         if which is None:
-            _tell(opened.operations.cancel(job_ids or []), done="cancelled", as_json=as_json)
-        elif dry_run:
-            _tell_count(opened.operations.count_cancellable(which), "would be cancelled", as_json)
+            tell(opened.operations.cancel(job_ids or []), done="cancelled", as_json=as_json)
         else:
-            _tell_count(opened.operations.cancel_all(which), "cancelled", as_json)
+            jobs = opened.operations.count_cancellable(which)
+            if dry_run:
+                tell_count(jobs, "would be cancelled", as_json)
+            else:
+                change_all(opened.operations.cancel_all(which), jobs, "cancelled", as_json)
 
 
 @app.command()
@@ -195,139 +206,6 @@ def counts(*, correlation_id: CorrelationOption = None, as_json: JsonOption = Fa
             ("kind", "state", "jobs"),
             [(each.kind, each.state, each.jobs) for each in found],
         )
-
-
-def describe(job: JobView, *, reveal: bool = False) -> dict[str, Any]:
-    """Return what is known of a job as JSON values; a personal payload is masked."""
-    return {
-        "id": job.id,
-        "kind": job.kind,
-        "state": job.state,
-        "queue": job.queue,
-        "door": job.door,
-        "priority": job.priority,
-        "correlation_id": job.correlation_id,
-        "traceparent": job.traceparent,
-        "attempts": job.attempts,
-        "max_attempts": job.max_attempts,
-        "dispatches": job.dispatches,
-        "created_at": job.created_at,
-        "run_after": job.run_after,
-        "finished_at": job.finished_at,
-        "payload": job.payload if reveal else _shown_payload(job),
-        "result": job.result,
-        "error": job.error,
-    }
-
-
-def show_job(
-    job: JobView,
-    failures: Sequence[AttemptView] = (),
-    *,
-    reveal: bool = False,
-    whole: bool = False,
-) -> None:
-    """Print a job for people."""
-    known = describe(job, reveal=reveal)
-    payload, result, error = (known.pop(name) for name in ("payload", "result", "error"))
-    show_fields({name: value for name, value in known.items() if value is not None})
-    say("\npayload:")
-    show_json(payload)
-    if result is not None:
-        say("\nresult:")
-        show_json(result)
-    if error is not None:
-        say(f"\nerror: {_told(error, whole=whole)}")
-    for failure in failures:
-        say(
-            f"\nattempt {failure.attempt} failed at {failure.failed_at:%Y-%m-%d %H:%M:%S}"
-            f" on {failure.worker}: {_told(failure.error, whole=whole)}"
-        )
-    if not job.payload_hash:
-        note("this login may not read payloads")
-    elif not reveal and _is_personal(job):
-        note("the payload is of a person: --reveal shows it")
-
-
-def _filter(
-    job_ids: Sequence[str] | None,
-    state: JobState | None,
-    states: tuple[JobState, JobState],
-    *,
-    dry_run: bool,
-    **criteria: Any,
-) -> JobFilter | None:
-    """Return which jobs are meant; None where their ids were given."""
-    if bool(job_ids) == bool(state):
-        raise typer.BadParameter(f"give ids, or --state {states[0]}")
-    if state is None:
-        if dry_run or any(value is not None for value in criteria.values()):
-            raise typer.BadParameter("what picks jobs goes with --state, and not with ids")
-        return None
-    if state not in states:
-        raise typer.BadParameter(f"--state is {' or '.join(states)} here, got {state}")
-    return JobFilter(states=[state], **criteria)
-
-
-def _tell_count(jobs: int, done: str, as_json: bool) -> None:
-    if as_json:
-        show_json({done.replace(" ", "_"): jobs})
-    else:
-        say(f"{jobs:,} jobs {done}")
-
-
-def _tell(operated: Operated, *, done: str, as_json: bool) -> None:
-    if as_json:
-        show_json(
-            {
-                done: operated.done,
-                "refused": [
-                    {"job_id": job_id, "code": error.code, "reason": error.message}
-                    for job_id, error in operated.refused
-                ],
-            }
-        )
-    else:
-        for job_id in operated.done:
-            say(f"{done} {job_id}")
-        for _, error in operated.refused:
-            note(f"error: {error}")
-    if operated.refused:
-        not_found = all(isinstance(error, JobNotFound) for _, error in operated.refused)
-        only = not_found and not operated.done
-        raise typer.Exit(ExitCode.NOT_FOUND if only else ExitCode.REFUSED)
-
-
-def _is_personal(job: JobView) -> bool:
-    # Of a kind that is not known any more, who can say?
-    return job.kind not in KINDS or KINDS[job.kind].personal
-
-
-def _shown_payload(job: JobView) -> dict[str, Any]:
-    if _is_personal(job):
-        return dict.fromkeys(job.payload, MASK)
-    # What is no field of the kind may be of a person, whatever the kind.
-    known = {field.name for field in fields(KINDS[job.kind].command)} | {NOT_STORABLE}
-    return {name: value if name in known else MASK for name, value in job.payload.items()}
-
-
-def _told(failure: Failure, *, whole: bool) -> str:
-    head = f"{failure.type}: {failure.message}"
-    if failure.traceback is None:
-        return head
-    # The last line is the exception itself; the one that says where it was raised is worth more.
-    lines = failure.traceback.rstrip().splitlines()
-    place = next((line.strip() for line in reversed(lines) if line.startswith("  File ")), "")
-    return f"{head}\n\n{failure.traceback}" if whole else f"{head}\n  {place or lines[-1]}"
-
-
-def _describe_attempt(attempt: AttemptView) -> dict[str, Any]:
-    return {
-        "attempt": attempt.attempt,
-        "worker": attempt.worker,
-        "failed_at": attempt.failed_at,
-        "error": attempt.error,
-    }
 
 
 def _cut(text: str) -> str:

@@ -8,7 +8,15 @@ import typer
 from domain.allocation.errors import OrderNotFound
 from domain.allocation.orders import Allocation, LineState, Order, OrderLine, OrderState
 from worker.command.database import database
-from worker.command.output import JsonOption, say, show_fields, show_json, show_table
+from worker.command.output import (
+    AfterOption,
+    JsonOption,
+    say,
+    show_fields,
+    show_json,
+    show_table,
+    tell_of_more,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -18,12 +26,13 @@ def list_orders(
     *,
     state: Annotated[OrderState | None, typer.Option(help="Only orders in this state.")] = None,
     sku: Annotated[str | None, typer.Option(help="Only orders with a line of this.")] = None,
+    after: AfterOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Orders to show at the most.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List orders, the newest first."""
     with database() as opened:
-        orders = opened.stock.orders(state=state, sku=sku, limit=limit)
+        orders = opened.stock.orders(state=state, sku=sku, after=after, limit=limit)
     if as_json:
         show_json(orders)
         return
@@ -43,6 +52,7 @@ def list_orders(
             for order in orders
         ],
     )
+    tell_of_more([each.order_id for each in orders], limit=limit)
 
 
 @app.command()

@@ -6,6 +6,7 @@ Exit codes are those of `worker.command.exit_codes.ExitCode`. A command lets err
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from shlex import quote
 from typing import Annotated, NoReturn
 
 import orjson
@@ -22,6 +23,10 @@ WIDE = 1_000
 """Columns where there is no terminal: a line that a program reads is never folded."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else to stdout.")]
+
+AfterOption = Annotated[
+    str | None, typer.Option(metavar="ID", help="Go on after this one, the last that was shown.")
+]
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -52,6 +57,12 @@ def show_fields(fields: Mapping[str, object]) -> None:
     for name, value in fields.items():
         grid.add_row(Text(name), Text(_shown(value), overflow="fold"))
     console().print(grid)
+
+
+def tell_of_more(ids: Sequence[str], *, limit: int) -> None:
+    """Tell people how a list goes on that has shown as many as it was to."""
+    if len(ids) == limit:
+        note(f"the first {limit}: --after {quote(ids[-1])} shows what comes then")
 
 
 def show_json(value: object) -> None:

@@ -18,7 +18,7 @@ from domain.kinds import KINDS
 from worker.command.database import Database, database
 from worker.command.exit_codes import ExitCode
 from worker.command.follow import OpenAmong, RoomNotes, follow
-from worker.command.jobs import describe, show_job
+from worker.command.job_details import describe, show_job
 from worker.command.jsonl import (
     AcceptedLine,
     Line,

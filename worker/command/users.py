@@ -8,7 +8,14 @@ import typer
 from domain.users.errors import UserNotFound
 from domain.users.status import UserStatus
 from worker.command.database import database
-from worker.command.output import JsonOption, show_fields, show_json, show_table
+from worker.command.output import (
+    AfterOption,
+    JsonOption,
+    show_fields,
+    show_json,
+    show_table,
+    tell_of_more,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -17,12 +24,13 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 def list_users(
     *,
     status: Annotated[UserStatus | None, typer.Option(help="Only users of this status.")] = None,
+    after: AfterOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Users to show at the most.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List users, the newest first; an email is cut at 100 characters."""
     with database() as opened:
-        users = opened.users.newest(status=status, limit=limit)
+        users = opened.users.newest(status=status, after=after, limit=limit)
     if as_json:
         show_json(users)
         return
@@ -42,6 +50,7 @@ def list_users(
             for user in users
         ],
     )
+    tell_of_more([each.id for each in users], limit=limit)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from tests.chaos.rules.kinds import (
     succeeded,
 )
 from tests.chaos.rules.problems import Case, Problem, Sort
+from tests.chaos.testimony import rows_of
 
 
 def batches_are_created_once(case: Case) -> Iterator[Problem]:
@@ -27,6 +28,8 @@ def batches_are_created_once(case: Case) -> Iterator[Problem]:
     for job in succeeded(case, CREATE_BATCH):
         if job.payload:
             wanted[job.payload["reference"]] = job.payload["quantity"]
+    for row in rows_of(case.testimony, "batches"):
+        wanted[row["reference"]] = int(row["quantity"])
     for reference, quantity in wanted.items():
         if reference not in case.evidence.batches:
             yield Problem(sort=Sort.MISSING, text=f"batch {reference!r} is not there")

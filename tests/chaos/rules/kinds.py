@@ -15,6 +15,7 @@ REGISTER = "users.register"
 UPDATE = "users.update"
 CHANGE_STATUS = "users.change_status"
 ERASE = "users.erase"
+IMPORT_CHUNK = "imports.import_chunk"
 
 
 def succeeded(case: Case, kind: str) -> Iterator[JobRow]:

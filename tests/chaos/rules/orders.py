@@ -12,6 +12,7 @@ from tests.chaos.rules.kinds import (
     CHANGE_LINE,
     CREATE_BATCH,
     DEALLOCATE_LINE,
+    IMPORT_CHUNK,
     succeeded,
 )
 from tests.chaos.rules.problems import Case, Problem, Sort
@@ -26,6 +27,7 @@ CAUSES: Mapping[str, frozenset[str]] = {
     CHANGE_LINE: frozenset({"line_changed", "backorder_served"}),
     DEALLOCATE_LINE: frozenset({"line_deallocated", "backorder_served"}),
     CANCEL_ORDER: frozenset({"order_cancelled", "backorder_served"}),
+    IMPORT_CHUNK: frozenset({"order_allocated", "batch_created", "backorder_served"}),
 }
 
 Portions = Counter[tuple[str, str]]
@@ -56,7 +58,8 @@ def only_success_has_an_effect(case: Case) -> Iterator[Problem]:
     for order in case.evidence.orders.values():
         job = jobs.get(order.job_id)
         # A refused order is on record as refused.
-        if job is None or job.kind != ALLOCATE_ORDER or job.state not in ("succeeded", "rejected"):
+        kinds = (ALLOCATE_ORDER, IMPORT_CHUNK)
+        if job is None or job.kind not in kinds or job.state not in ("succeeded", "rejected"):
             yield _unasked(f"order {order.order_id!r} was placed by job", order.job_id, job)
 
 

@@ -1,10 +1,13 @@
 """`tallyman jobs`: look, retry, cancel."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from psycopg.types.json import Jsonb
 from sqlalchemy import Engine
 
 from adapters.postgres import operations
@@ -13,6 +16,7 @@ from domain.jobs.model import JobState, Request
 from domain.jobs.outcomes import Outcome
 from domain.kinds import KINDS
 from tests.integration.command.conftest import RunJobs, Tallyman
+from worker.command import job_changes
 
 BATCH = "allocation.create_batch"
 PAYLOAD = '{"reference": "b1", "sku": "LAMP", "quantity": 5}'
@@ -23,6 +27,12 @@ ADA = '{"username": "ada", "email": "ada@example.com", "name": "Ada"}'
 def _break(requests: Sequence[Request[Any]], work: object) -> Sequence[Outcome]:
     raise RuntimeError(f"cannot do {len(requests)}")
 
+
+_MANY_DEAD = """
+INSERT INTO job (id, kind, queue, door, payload, payload_hash, max_attempts, state, error,
+                 finished_at)
+SELECT 'd' || n, 'k', 'q', 'ledger', '{{}}', '', 5, 'dead', '{{"type": "E"}}', now()
+FROM generate_series(1, {}) AS n"""
 
 BROKEN = {BATCH: replace(KINDS[BATCH], handler=_break)}
 
@@ -120,6 +130,38 @@ class TestShow:
         assert "in _break" in ran.out
         assert "Traceback" not in ran.out
 
+    def test_tells_of_each_error_once_and_a_line(self, tallyman: Tallyman, engine: Engine) -> None:
+        tallyman("submit", BATCH, PAYLOAD, "--id", "j1")
+        error = {
+            "type": "DataError",
+            "module": "sqlalchemy.exc",
+            "message": "out of range\nCONTEXT: the second line",
+            "details": {},
+            "traceback": "Traceback (most recent call last):\n"
+            '  File "/venv/lib/python3.11/site-packages/celery/worker/request.py", line 1, in a\n'
+            '  File "/venv/lib/python3.11/site-packages/adapters/postgres/stock.py", line 2, in b\n'
+            '  File "/venv/lib/python3.11/site-packages/psycopg/cursor.py", line 3, in c\n'
+            "DataError: out of range\n",
+        }
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE job SET state = 'retry', attempts = 2, error = %(error)s",
+                {"error": Jsonb(error)},
+            )
+            connection.exec_driver_sql(
+                "INSERT INTO job_failure (job_id, attempt, error, worker)"
+                " VALUES ('j1', 1, %(error)s, 'w'), ('j1', 2, %(error)s, 'w')",
+                {"error": Jsonb(error)},
+            )
+        shown = tallyman("jobs", "show", "j1").out
+        assert shown.count("DataError: out of range …\n") == 1
+        assert "second line" not in shown
+        assert re.search(
+            r'DataError.*\n  File ".*/adapters/postgres/stock.py", line 2, in b\n', shown
+        )
+        assert shown.count(" on w: the same\n") == 2
+        assert tallyman("jobs", "show", "j1", "--traceback").out.count("second line") == 1
+
     def test_tells_whole_tracebacks_when_asked(self, tallyman: Tallyman, dead: str) -> None:
         assert "Traceback" in tallyman("jobs", "show", dead, "--traceback").out
         shown = tallyman("jobs", "show", dead, "--json").json
@@ -135,6 +177,91 @@ class TestShow:
     def test_knows_no_other_job(self, tallyman: Tallyman) -> None:
         ran = tallyman("jobs", "show", "none")
         assert (ran.code, ran.err) == (3, "error: the ledger has no job 'none'\n")
+
+
+def next_of(tallyman: Tallyman, job_id: str) -> str:
+    shown = tallyman("jobs", "show", job_id)
+    assert shown.code == 0
+    told: str = tallyman("jobs", "show", job_id, "--json").json["outlook"]
+    assert f"\nnext: {told}\n" in shown.out
+    return told
+
+
+class TestOutlook:
+    def test_of_a_dead_job_is_what_a_retry_does(self, tallyman: Tallyman, dead: str) -> None:
+        told = next_of(tallyman, dead)
+        assert f"`tallyman jobs retry {dead}` gives it {KINDS[BATCH].max_attempts} attempts" in told
+        assert "nothing is done twice" in told
+
+    def test_of_a_dead_job_that_cannot_be_retried_says_so(
+        self, tallyman: Tallyman, engine: Engine, dead: str
+    ) -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE job SET scrubbed_at = now()")
+        assert "it cannot be retried" in next_of(tallyman, dead)
+        assert tallyman("jobs", "retry", dead).code == 1
+
+    def test_warns_of_a_job_that_ended_its_workers(
+        self, tallyman: Tallyman, engine: Engine, waiting: str
+    ) -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE job SET state = 'dead', finished_at = now(), next_dispatch = NULL,"
+                ' run_after = NULL, error = error || \'{"type": "WorkerLost"}\''
+            )
+        assert "may end a worker process again" in next_of(tallyman, waiting)
+
+    def test_of_a_job_that_waits_is_its_next_attempt(
+        self, tallyman: Tallyman, engine: Engine, waiting: str
+    ) -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE job SET dispatches = 0, run_after = '2100-01-01',"
+                " next_dispatch = '2100-01-01'"
+            )
+        attempts = KINDS[BATCH].max_attempts
+        assert next_of(tallyman, waiting).startswith(
+            f"attempt 2 of {attempts} at 2100-01-01 00:00:00; "
+        )
+        tallyman("jobs", "retry", waiting)
+        assert "a relay has yet to hand it out" in next_of(tallyman, waiting)
+
+    def test_of_a_job_that_is_out_is_who_has_it(
+        self, tallyman: Tallyman, engine: Engine, queued: str
+    ) -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE job SET dispatches = 1, next_dispatch = '2100-01-01'"
+            )
+        assert "was handed out" in next_of(tallyman, queued)
+
+    def test_of_a_job_that_an_import_keeps_is_its_import(
+        self, tallyman: Tallyman, engine: Engine, queued: str
+    ) -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE job SET next_dispatch = 'infinity'")
+        assert "its import" in next_of(tallyman, queued)
+
+    def test_of_a_job_whose_queue_is_paused_is_why(self, tallyman: Tallyman, queued: str) -> None:
+        tallyman("queues", "pause", "allocation", "--reason", "stock take")
+        assert next_of(tallyman, queued) == "it waits, as queue allocation is paused: stock take"
+
+    def test_of_what_has_ended_is_nothing(
+        self, tallyman: Tallyman, run_jobs: RunJobs, queued: str
+    ) -> None:
+        tallyman("submit", BATCH, PAYLOAD, "--id", "j2")
+        tallyman("jobs", "cancel", "j2")
+        tallyman(
+            "submit",
+            "allocation.change_batch_quantity",
+            '{"reference": "none", "quantity": 1}',
+            "--id",
+            "j3",
+        )
+        run_jobs()
+        assert "committed" in next_of(tallyman, queued)
+        assert "withdrawn" in next_of(tallyman, "j2")
+        assert "final" in next_of(tallyman, "j3")
 
 
 class TestRetry:
@@ -202,17 +329,39 @@ class TestRetry:
         monkeypatch.setattr(operations, "PICK", 20)
         monkeypatch.setattr(operations, "CHUNK", 6)
         with engine.begin() as connection:
-            connection.exec_driver_sql(
-                "INSERT INTO job (id, kind, queue, door, payload, payload_hash, max_attempts,"
-                " state, error, finished_at) SELECT 'd' || n, 'k', 'q', 'ledger', '{}', '', 5,"
-                " 'dead', '{\"type\": \"E\"}', now() FROM generate_series(1, 90) AS n"
-            )
+            connection.exec_driver_sql(_MANY_DEAD.format(90))
         # One that is held is left, and does not keep it going for ever.
         with engine.connect() as other:
             other.exec_driver_sql("SELECT FROM job WHERE id = 'd7' FOR UPDATE")
             ran = tallyman("jobs", "retry", "--state", "dead", "--json")
         assert ran.json == {"retried": 89}
         assert tallyman("jobs", "cancel", "--state", "queued", "--json").json == {"cancelled": 89}
+
+    def test_may_be_interrupted_and_goes_on_when_it_is_run_again(
+        self, tallyman: Tallyman, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(operations, "CHUNK", 2)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(_MANY_DEAD.format(5))
+        shown: list[int] = []
+
+        @contextmanager
+        def interrupted(_: str, *, total: int) -> Iterator[Callable[[int], None]]:
+            assert total == 5
+
+            def show(done: int) -> None:
+                shown.append(done)
+                if done == 4:
+                    raise KeyboardInterrupt
+
+            yield show
+
+        with monkeypatch.context() as patch:
+            patch.setattr(job_changes, "progress", interrupted)
+            ran = tallyman("jobs", "retry", "--state", "dead")
+        assert (ran.code, ran.out, shown) == (130, "", [2, 4])
+        assert "4 of 5 jobs retried" in ran.err
+        assert tallyman("jobs", "retry", "--state", "dead").out == "1 jobs retried\n"
 
     def test_refuses_what_is_final_or_not_there(
         self, tallyman: Tallyman, queued: str, run_jobs: RunJobs

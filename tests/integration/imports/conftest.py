@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from adapters.files.opening import open_table
 from adapters.postgres.import_queries import ImportQueries, RunView
 from adapters.postgres.unit_of_work import BeginPostgresWork
+from domain.imports import taking
 from domain.imports.columns import Columns
 from domain.imports.runs import Plan
 from domain.imports.targets import IMPORTS, Target
@@ -80,6 +81,13 @@ class Importing:
         taken = self.take(target, lines, **options)
         self.work()
         return self.run(taken.run_id)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have small files make many chunks."""
+    monkeypatch.setattr(taking, "ROWS", 2_000)
+    monkeypatch.setattr(taking, "MOST_ROWS", 5_000)
 
 
 @pytest.fixture

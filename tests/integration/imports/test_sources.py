@@ -1,91 +1,22 @@
 """Sources: a file that arrives becomes a run once, and is put away."""
 
 import gzip
-import http.server
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
-from adapters.payloads import Payloads
 from adapters.postgres.import_queries import ImportQueries
-from adapters.postgres.persistence import Persistently
 from adapters.postgres.unit_of_work import BeginPostgresWork
 from adapters.sources import folders
-from adapters.sources.described import DescribedSources
+from domain.imports import scanning
 from domain.imports.runs import RunState
-from domain.jobs.executor import Executor
-from domain.jobs.model import JobState, Submission
-from domain.kinds import KINDS
+from domain.jobs.model import JobState
+from tests.e2e.processes import eventually
 from tests.integration.imports.conftest import Importing
-
-STOCK = "ref;code;units\nB-1;LAMP;10\nB-2;RUG;\nX-1;LAMP;3\n"
-DESCRIPTION = """
-what = "batches"
-files = "inbox/*.csv*"
-settle_seconds = 0
-taken_folder = "inbox/taken"
-refused_folder = "inbox/refused"
-
-[columns]
-reference = "ref"
-sku = "code"
-quantity = "units"
-
-[defaults]
-quantity = 7
-
-[[skip]]
-column = "ref"
-starts_with = "X"
-reason = "not ours"
-"""
-
-
-class Shop:
-    """A folder with a source, and a worker that looks at it."""
-
-    def __init__(self, engine: Engine, folder: Path) -> None:
-        self.folder = folder
-        self.inbox = folder / "inbox"
-        self.inbox.mkdir()
-        (folder / "imports").mkdir()
-        self.describe(DESCRIPTION)
-        self._engine = engine
-        self._scans = 0
-
-    def describe(self, text: str) -> None:
-        (self.folder / "imports" / "stock.toml").write_text(text)
-
-    def scan(self, source: str = "stock") -> Any:  # noqa: ANN401  a test looks into it as it pleases
-        """Return the job that looks at the source."""
-        self._scans += 1
-        decode = Payloads(KINDS).decode
-        executor = Executor(
-            kinds=KINDS,
-            begin_work=BeginPostgresWork(
-                engine=self._engine,
-                decode=decode,
-                sources=DescribedSources(descriptions=self.folder / "imports", folder=self.folder),
-            ),
-            decode=decode,
-            persistently=Persistently(),
-            worker="test:1",
-        )
-        job = Submission(
-            job_id=f"scan-{self._scans}", kind="imports.scan_source", payload={"source": source}
-        )
-        return executor.run_submitted(job, redelivered=False).job
-
-    def names(self, folder: str = "inbox") -> list[str]:
-        place = self.folder / folder
-        return sorted(path.name for path in place.iterdir() if path.is_file())
+from tests.integration.imports.shop import DESCRIPTION, STOCK, Shop
 
 
 @pytest.fixture
@@ -196,24 +127,6 @@ class TestASource:
         assert "colour" in job.error.message
         assert "every_seconds" in job.error.message
 
-    def test_can_be_a_url(self, shop: Shop, tmp_path: Path, importing: Importing) -> None:
-        served = tmp_path / "served"
-        served.mkdir()
-        (served / "stock.csv").write_text(STOCK)
-        with _served(served) as port:
-            url = f"http://127.0.0.1:{port}/stock.csv"
-            shop.describe(DESCRIPTION.replace("inbox/*.csv*", url))
-            [taken] = shop.scan().result["taken"]
-            assert [each["run"] for each in shop.scan().result["known"]] == [taken["run"]]
-        importing.work()
-        assert importing.run(taken["run"]).ends["created"] == 2
-
-    def test_that_is_away_is_tried_again(self, shop: Shop) -> None:
-        shop.describe(DESCRIPTION.replace("inbox/*.csv*", "http://127.0.0.1:1/stock.csv"))
-        job = shop.scan()
-        assert job.state is JobState.RETRY
-        assert "cannot be reached" in job.error.message
-
     def test_of_a_store_moves_what_was_taken(self, shop: Shop) -> None:
         inbox = shop.inbox.as_posix()
         shop.describe(
@@ -226,18 +139,126 @@ class TestASource:
         assert (shop.names(), shop.names("inbox/taken")) == ([], ["monday.csv"])
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+class TestAHostileFile:
+    @pytest.mark.parametrize(
+        ("name", "shown"),
+        [
+            (b"mon\nday.csv", "mon\nday.csv"),
+            (b"\x1b[31mred.csv", "\x1b[31mred.csv"),
+            (b"caf\xe9.csv", r"caf\xe9.csv"),
+            (b"x" * 251 + b".csv", "x" * 251 + ".csv"),
+        ],
+        ids=["newline", "terminal", "no UTF-8", "very long"],
+    )
+    def test_of_a_strange_name_is_taken_under_one_that_can_be_kept(
+        self, shop: Shop, engine: Engine, name: bytes, shown: str
+    ) -> None:
+        (shop.inbox / os.fsdecode(name)).write_text(STOCK)
+        [taken] = shop.scan().result["taken"]
+        assert taken["file"] == shown
+        assert [run.file_name for run in ImportQueries(engine).newest()] == [shown]
+        assert shop.names("inbox/taken") == [os.fsdecode(name)]
+
+    def test_of_a_strange_name_and_without_rows_is_refused_under_it(self, shop: Shop) -> None:
+        (shop.inbox / os.fsdecode(b"\xff.csv")).write_text("")
+        [refused] = shop.scan().result["refused"]
+        assert refused["file"] == r"\xff.csv"
+        assert len(shop.names("inbox/refused")) == 1
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            STOCK.encode("utf-16")[:-1],
+            b"ref;code;units\0\nB-1;LAMP;1\n",
+            gzip.compress(STOCK.encode())[:-9],
+        ],
+        ids=["UTF-16 cut off", "null byte in the header", "gzip cut off"],
+    )
+    def test_that_breaks_its_reader_is_refused_alone(
+        self, shop: Shop, importing: Importing, content: bytes
+    ) -> None:
+        (shop.inbox / "bad.csv").write_bytes(content)
+        (shop.inbox / "good.csv").write_text(STOCK)
+        job = shop.scan()
+        assert job.state is JobState.SUCCEEDED
+        assert [each["file"] for each in job.result["refused"]] == ["bad.csv"]
+        assert [each["file"] for each in job.result["taken"]] == ["good.csv"]
+        importing.work()
+        assert {run.state for run in ImportQueries(importing.engine).newest()} == {
+            RunState.FINISHED,
+            RunState.REFUSED,
+        }
+
+    def test_that_is_none_is_left_alone(self, shop: Shop) -> None:
+        os.mkfifo(shop.inbox / "pipe.csv")
+        (shop.inbox / "folder.csv").mkdir()
+        (shop.inbox / "null.csv").symlink_to("/dev/zero")
+        (shop.inbox / "nowhere.csv").symlink_to(shop.inbox / "gone")
+        (shop.inbox / ".hidden.csv").write_text(STOCK)
+        job = shop.scan()
+        assert {name: job.result[name] for name in ("taken", "refused", "waiting")} == {
+            "taken": [],
+            "refused": [],
+            "waiting": [],
+        }
+
+    def test_that_was_written_in_the_future_is_taken(self, shop: Shop) -> None:
+        shop.describe(DESCRIPTION.replace("settle_seconds = 0", "settle_seconds = 1"))
+        file = shop.inbox / "monday.csv"
+        file.write_text(STOCK)
+        os.utime(file, (4_000_000_000, 4_000_000_000))
+        eventually(lambda: shop.scan().result["taken"], what="it has settled")
+
+    def test_that_comes_twice_at_once_is_one_run(self, shop: Shop, engine: Engine) -> None:
+        for name in ("a.csv", "b.csv"):
+            (shop.inbox / name).write_text(STOCK)
+        job = shop.scan()
+        [taken], [known] = job.result["taken"], job.result["known"]
+        assert (taken["file"], known["file"], taken["run"]) == ("a.csv", "b.csv", known["run"])
+        assert len(ImportQueries(engine).newest()) == 1
 
 
-@contextmanager
-def _served(folder: Path) -> Iterator[int]:
-    """Serve a folder over HTTP while the context lasts; give the port."""
-    handler = partial(_Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield int(server.server_address[1])
-        finally:
-            server.shutdown()
+class TestManyFiles:
+    def test_are_taken_over_several_looks_that_follow_each_other(
+        self, shop: Shop, importing: Importing, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(scanning, "MOST_FILES", 3)
+        for number in range(7):
+            bad = number == 4
+            (shop.inbox / f"{number}.csv").write_text("" if bad else f"{STOCK}B-{number};RUG;1\n")
+        job = shop.scan()
+        assert len(job.result["taken"]) == 3
+        assert (f"{job.id}:look:2", "imports.scan_source") in importing.due()
+        second = shop.look(f"{job.id}:look:2")
+        assert (len(second.result["taken"]), len(second.result["refused"])) == (2, 1)
+        third = shop.look(f"{job.id}:look:3")
+        assert [each["file"] for each in third.result["taken"]] == ["6.csv"]
+        assert not [kind for _, kind in importing.due() if kind == "imports.scan_source"]
+
+    def test_that_stay_where_they_are_are_not_begun_again_and_again(
+        self, shop: Shop, importing: Importing, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(scanning, "MOST_FILES", 2)
+        shop.describe(DESCRIPTION.replace('refused_folder = "inbox/refused"', ""))
+        for name in ("a", "b"):
+            (shop.inbox / f"{name}.csv").write_text("")
+        shop.scan()
+        again = shop.scan()
+        assert len(again.result["refused"]) == 2
+        assert importing.due() == []
+
+
+class TestAFolder:
+    @pytest.mark.parametrize("files", ["nowhere/*.csv", "imports/stock.toml/*.csv", "in*/a.csv"])
+    def test_that_cannot_be_looked_into_is_said_so(self, shop: Shop, files: str) -> None:
+        shop.describe(DESCRIPTION.replace("inbox/*.csv*", files))
+        job = shop.scan()
+        assert (job.state, job.error.type) == (JobState.REJECTED, "InvalidSource")
+
+    def test_is_looked_at_by_one_worker_at_a_time(self, shop: Shop, engine: Engine) -> None:
+        (shop.inbox / "monday.csv").write_text(STOCK)
+        with BeginPostgresWork(engine=engine)() as work:
+            assert work.imports.may_scan("stock")
+            job = shop.scan()
+        assert "another worker" in job.result["left_out"]
+        assert len(shop.scan().result["taken"]) == 1

@@ -1,9 +1,7 @@
 """Prometheus's programs, from a package of the system's."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import urllib.parse
 import urllib.request
@@ -13,29 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from adapters.embedded.processes import free_port
 from tests.conftest import wait_until
+from tests.installed import program
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 RULES = DEPLOY / "prometheus" / "alerts.yml"
 CONFIG = DEPLOY / "prometheus" / "prometheus.yml"
 
 
-def program(name: str) -> str:
-    """Find `promtool` or `prometheus`; where every test must run, it has to be there."""
-    found = shutil.which(name)
-    if found is None and not os.environ.get("CI"):
-        pytest.skip(f"{name} is not installed: apt-get install prometheus")
-    assert found is not None, f"{name} is not installed, and .ci/run should have done so"
-    return found
-
-
 def promtool(*arguments: str | Path) -> str:
     """Run promtool, which has to find nothing wrong."""
     done = subprocess.run(
-        [program("promtool"), *map(str, arguments)], check=False, capture_output=True, text=True
+        [program("promtool", package="prometheus"), *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -95,7 +86,7 @@ def prometheus(folder: Path, *, targets: Sequence[int]) -> Iterator[Prometheus]:
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(
             [
-                program("prometheus"),
+                program("prometheus", package="prometheus"),
                 f"--config.file={folder / 'prometheus.yml'}",
                 f"--storage.tsdb.path={folder / 'tsdb'}",
                 f"--web.listen-address=127.0.0.1:{port}",

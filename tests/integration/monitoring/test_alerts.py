@@ -163,6 +163,7 @@ class TestAlerts:
     def test_are_as_prometheus_takes_them(self) -> None:
         promtool("check", "rules", RULES)
         promtool("check", "config", CONFIG)
+        promtool("check", "config", CONFIG.with_name("compose.yml"))
 
     @pytest.mark.parametrize("name", alerts())
     def test_say_what_is_wrong_and_where_it_is_written_what_to_do(self, name: str) -> None:

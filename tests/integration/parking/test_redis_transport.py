@@ -175,7 +175,7 @@ class TestWhatIsTakenManyAtATime:
         dead.take(self.COUNT)
         age(broker)
         other = start()
-        other.connection.default_channel.qos.restore_visible(interval=1)
+        other.connection.default_channel.qos.restore_visible(num=None, interval=1)
         assert sorted(ids(other.take(self.COUNT))) == sorted(pushed)
 
     def test_goes_back_as_it_was_where_nobody_has_begun_with_it(
@@ -233,7 +233,7 @@ class TestWhatIsTakenManyAtATime:
             assert (message.content_type, message.body) == (UNREADABLE, item)
             # As when its worker died, and as when it goes back.
             age(broker)
-            worker.connection.default_channel.qos.restore_visible(interval=1)
+            worker.connection.default_channel.qos.restore_visible(num=None, interval=1)
             assert held(broker) == (0, 0)
             worker.taken.clear()
             [message] = worker.take(1)

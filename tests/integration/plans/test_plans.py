@@ -5,6 +5,7 @@ Each statement is the product's own, explained at the moment at which the produc
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -24,10 +25,13 @@ from adapters.postgres.queue_gauges import PostgresQueueGauges
 from adapters.postgres.stock_queries import StockQueries
 from adapters.postgres.unit_of_work import BeginPostgresWork
 from adapters.postgres.user_queries import UserQueries
+from domain.allocation.orders import OrderState
+from domain.imports.runs import RunState
 from domain.jobs.executor import Executor
-from domain.jobs.model import JobState, Submission
+from domain.jobs.model import OPEN_STATES, JobState, Submission
 from domain.jobs.queues import QUEUES
 from domain.kinds import KINDS
+from domain.users.status import UserStatus
 from tests.integration.plans.plans import watched
 from worker.producer import Producer
 
@@ -38,8 +42,19 @@ RUNS = 12
 """After five runs a session may take to a plan for any parameters: that is looked at, too."""
 FEW_PAGES = 400
 """What finding a page of a list costs, whatever the ledger holds."""
-MORE_PAGES = {"stock, of all": 10_000}
-"""Of what adds up all stock and all who wait for it."""
+MORE_PAGES = {
+    # All stock, and all who wait for it, are added up.
+    "stock, of all": 10_000,
+    # The dead are looked through, all 1,000.
+    "jobs, dead of an error": 2_000,
+    "operations, how many of an error to retry": 2_000,
+    "operations, retry all of an error": 2_000,
+    # A thousand orders are looked through at once.
+    "orders, allocated": 20_000,
+    "orders, backordered": 20_000,
+    "orders, of a product": 4_000,
+}
+"""Of lists that cost more, but no more where the ledger holds more."""
 BATCH_PAGES = 10_000
 """What a batch of jobs costs, likewise."""
 
@@ -78,6 +93,18 @@ def submit(engine: Engine) -> None:
     producer.submit_many(jobs)
 
 
+def newest_in(state: JobState, engine: Engine) -> None:
+    JobQueries(engine).newest(states=[state])
+
+
+def users_of(status: UserStatus, engine: Engine) -> None:
+    UserQueries(engine).newest(status=status)
+
+
+def orders_in(state: OrderState, engine: Engine) -> None:
+    StockQueries(engine).orders(state=state, limit=50)
+
+
 LISTS: dict[str, Action] = {
     "jobs, one": lambda engine: JobQueries(engine).find("old-77777"),
     "jobs, its failures": lambda engine: JobQueries(engine).failures("old-100"),
@@ -88,8 +115,27 @@ LISTS: dict[str, Action] = {
         kind="allocation.allocate_order"
     ),
     "jobs, newest of a queue": lambda engine: JobQueries(engine).newest(queue="allocation"),
-    "jobs, newest that succeeded": lambda engine: JobQueries(engine).newest(
-        states=[JobState.SUCCEEDED]
+    "jobs, next page": lambda engine: JobQueries(engine).newest(after="old-500000"),
+    "jobs, next page of the dead": lambda engine: JobQueries(engine).newest(
+        states=[JobState.DEAD], after="old-500500"
+    ),
+    **{f"jobs, {state}": partial(newest_in, state) for state in JobState},
+    "jobs, open": lambda engine: JobQueries(engine).newest(states=sorted(OPEN_STATES)),
+    "jobs, all that ended otherwise": lambda engine: JobQueries(engine).newest(
+        states=[JobState.REJECTED, JobState.DEAD, JobState.CANCELLED]
+    ),
+    "jobs, of an error": lambda engine: JobQueries(engine).newest(error="OutOfStock"),
+    "jobs, of an error of few": lambda engine: JobQueries(engine).newest(error="KeyError"),
+    "jobs, of an error of none": lambda engine: JobQueries(engine).newest(error="WorkerLost"),
+    "jobs, dead of an error": lambda engine: JobQueries(engine).newest(
+        states=[JobState.DEAD], error="OutOfStock"
+    ),
+    "jobs, old": lambda engine: JobQueries(engine).newest(older_than=timedelta(days=20)),
+    "jobs, old and queued": lambda engine: JobQueries(engine).newest(
+        states=[JobState.QUEUED], older_than=timedelta(days=20)
+    ),
+    "jobs, old and dead": lambda engine: JobQueries(engine).newest(
+        states=[JobState.DEAD], older_than=timedelta(days=20)
     ),
     "jobs, of a correlation": lambda engine: JobQueries(engine).newest(correlation_id="old-9"),
     "jobs, of an hour": lambda engine: JobQueries(engine).newest(since=timedelta(hours=2)),
@@ -104,13 +150,21 @@ LISTS: dict[str, Action] = {
     ),
     "jobs, reasons": lambda engine: JobQueries(engine).reasons("old-50"),
     "users, one": lambda engine: UserQueries(engine).find("77@example.com"),
+    "users, newest": lambda engine: UserQueries(engine).newest(),
+    "users, next page": lambda engine: UserQueries(engine).newest(after="user-50000"),
+    **{f"users, {status}": partial(users_of, status) for status in UserStatus},
     "orders, one": lambda engine: StockQueries(engine).order("old-3"),
     "orders, newest": lambda engine: StockQueries(engine).orders(limit=50),
+    "orders, next page": lambda engine: StockQueries(engine).orders(after="old-500", limit=50),
+    **{f"orders, {state}": partial(orders_in, state) for state in OrderState},
+    "orders, of a product": lambda engine: StockQueries(engine).orders(sku="SKU-1", limit=50),
+    "orders, of no product": lambda engine: StockQueries(engine).orders(sku="none", limit=50),
     "stock, of a product": lambda engine: StockQueries(engine).product("SKU-1"),
     "stock, of all": lambda engine: StockQueries(engine).products(limit=50),
     "stock, batches": lambda engine: StockQueries(engine).batches("SKU-1"),
     "stock, who waits": lambda engine: StockQueries(engine).waiting("SKU-1"),
     "imports, newest": lambda engine: ImportQueries(engine).newest(),
+    "imports, running": lambda engine: ImportQueries(engine).newest(states=[RunState.RUNNING]),
     "imports, one": lambda engine: ImportQueries(engine).find("run-1"),
     "imports, reasons": lambda engine: ImportQueries(engine).reasons("run-1"),
     "imports, errors": lambda engine: list(ImportQueries(engine).errors("run-1")),
@@ -119,6 +173,20 @@ LISTS: dict[str, Action] = {
     "operations, retry": lambda engine: JobOperations(engine).retry(["old-500", "due-10"]),
     "operations, how many to retry": lambda engine: JobOperations(engine).count_retriable(
         JobFilter(since=timedelta(hours=2))
+    ),
+    "operations, how many of an error to retry": lambda engine: JobOperations(
+        engine
+    ).count_retriable(JobFilter(states=[JobState.DEAD], error="WorkerLost")),
+    "operations, how many old to cancel": lambda engine: JobOperations(engine).count_cancellable(
+        JobFilter(states=[JobState.QUEUED], older_than=timedelta(days=20))
+    ),
+    "operations, retry all of an error": lambda engine: list(
+        JobOperations(engine).retry_all(JobFilter(states=[JobState.DEAD], error="WorkerLost"))
+    ),
+    "operations, cancel all that are old": lambda engine: list(
+        JobOperations(engine).cancel_all(
+            JobFilter(states=[JobState.QUEUED], older_than=timedelta(days=20))
+        )
     ),
     "operations, how many to cancel": lambda engine: JobOperations(engine).count_cancellable(
         JobFilter(queue="allocation")

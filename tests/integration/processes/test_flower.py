@@ -102,6 +102,17 @@ class TestFlower:
         assert above.get("/workers").status == 404
         assert flower.get("/metrics", password=None).status == 401
 
+    def test_is_asked_how_it_is_below_its_prefix(self, guarded: Installation) -> None:
+        port = str(free_port(preferred=None))
+        below = {"TALLYMAN_FLOWER_PORT": port, "TALLYMAN_FLOWER_URL_PREFIX": "jobs"}
+        above = {**guarded.variables, "TALLYMAN_FLOWER_PORT": port}
+        guarded.variables = {**guarded.variables, **below}
+        assert guarded.run("health", "flower").returncode == 1
+        site(guarded.start("flower"))
+        assert guarded.run("health", "flower").stdout == "flower  well: answers\n"
+        guarded.variables = above
+        assert guarded.run("health", "flower").returncode == 1
+
     @pytest.mark.parametrize("unauthenticated", ["false", "true"])
     def test_only_shows_where_it_has_no_password(
         self, connected: Installation, unauthenticated: str

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 from itertools import pairwise
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -162,6 +163,20 @@ class TestHealth:
             "relay": False,
             "beat": False,
         }
+
+    def test_of_a_database_that_lets_nobody_in_says_why(self, connected: Installation) -> None:
+        address = urlsplit(connected.variables["TALLYMAN_DATABASE_URL"])
+        wrong = address._replace(netloc=f"nobody:hunter2@{address.hostname}:{address.port}")
+        for url, why in (
+            (wrong.geturl(), "password authentication failed"),
+            (address._replace(query="sslmode=require").geturl(), "SSL was required"),
+        ):
+            connected.variables = {**connected.variables, "TALLYMAN_DATABASE_URL": url}
+            asked = connected.run("health", "db")
+            assert (asked.returncode, asked.stderr) == (1, "")
+            [line] = asked.stdout.splitlines()
+            assert why in line
+            assert "hunter2" not in line
 
     def test_of_a_database_without_tables_is_bad(self, connected: Installation) -> None:
         empty = connected.variables["TALLYMAN_DATABASE_URL"].rpartition("/")[0] + "/postgres"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 import pytest
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
@@ -163,8 +164,11 @@ def provider(exporter: InMemorySpanExporter) -> Iterator[TracerProvider]:
 
 @pytest.fixture
 def journey(provider: TracerProvider) -> Iterator[Journey]:
+    connect = vars(psycopg.Connection)["connect"]
     yield watch(provider)
     PsycopgInstrumentor().uninstrument()
+    # What it leaves behind makes plain connections, whoever of its kinds is asked.
+    psycopg.Connection.connect = connect  # type: ignore[method-assign]
 
 
 @pytest.fixture

@@ -55,6 +55,8 @@ class TestSettings:
             ("TALLYMAN_CONCURRENCY", "0"),
             ("TALLYMAN_DATABASE_URL", "mysql://u:secret@h/d"),
             ("TALLYMAN_BROKER_URL", "secret"),
+            ("TALLYMAN_BROKER_URL", "sentinel://:secret@h:26379"),
+            ("TALLYMAN_MIRROR_URL", "rediscluster://:secret@h:6379"),
             ("TALLYMAN_LOG_LEVEL", "LOUD"),
         ],
     )
