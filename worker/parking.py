@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from queue import SimpleQueue
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import structlog
 from celery.worker.consumer import Consumer
@@ -28,6 +28,8 @@ PAUSE_SECONDS = 1.0
 """How long to wait before a message is parked that could not be, as while PostgreSQL is away."""
 REMIND_SECONDS = 60.0
 """How often it is said that messages wait, or that there is no room."""
+DELAYED_DELIVERY = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
+"""Declares queues in which RabbitMQ would keep what has a time; the ledger keeps it."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.:-]{1,255}")
 _PROPERTIES = (
@@ -104,6 +106,13 @@ class Parking:
 
 class ParkingConsumer(Consumer):
     """Celery's consumer, which sees no message but those of jobs."""
+
+    class Blueprint(Consumer.Blueprint):
+        """Celery's steps, but for that which this consumer has no use for."""
+
+        default_steps: ClassVar = [
+            step for step in Consumer.Blueprint.default_steps if step != DELAYED_DELIVERY
+        ]
 
     def __init__(
         self, *arguments: Any, parking: Parking, kinds: Container[str], **options: Any

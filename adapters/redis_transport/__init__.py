@@ -8,6 +8,7 @@ ends the worker, or its connection, and is gone. Here it is wrapped into a messa
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 from kombu import Connection, Message
 from kombu import transport as transports
@@ -21,6 +22,9 @@ __all__ = ["UNREADABLE", "Channel", "Transport", "give_back", "install", "read_m
 
 SETTLED_SECONDS = 1.0
 """How long an acknowledgement waits at most, even where the event loop goes round no more."""
+
+LOOK_SECONDS = 1.0
+"""How often queues are looked at though Redis has told of nothing."""
 
 
 def install() -> None:
@@ -69,6 +73,18 @@ class Bell:
         self._mouth.close()
 
 
+class Poller(stock.MultiChannelPoller):
+    """The stock poller, which also listens where nothing may be taken."""
+
+    def on_readable(self, fileno: int) -> None:
+        """Read what came."""
+        channel, kind = self._fd_to_chan.get(fileno, (None, None))
+        if kind == "BRPOP" and channel.looks_out and fileno not in self._paused_brpop:
+            channel.hear()
+        else:
+            super().on_readable(fileno)
+
+
 class Transport(stock.Transport):
     """The stock transport with these channels."""
 
@@ -76,6 +92,10 @@ class Transport(stock.Transport):
     bell: Bell | None = None
     """Rings in the event loop that this transport is part of."""
     _loop: Hub | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.cycle: Any = Poller()
 
     def register_with_event_loop(self, connection: Connection, loop: Hub) -> None:
         """Have messages taken and acknowledged as many as come in a round of the loop."""
@@ -85,6 +105,7 @@ class Transport(stock.Transport):
         loop.on_tick.add(self._settle)
         # A worker that stops goes round no more, and what it has in hand comes to its end.
         loop.call_repeatedly(SETTLED_SECONDS, self._settle)
+        loop.call_repeatedly(LOOK_SECONDS, self._look_again)
         self._loop = loop
 
     def close_connection(self, connection: Connection) -> None:
@@ -96,6 +117,10 @@ class Transport(stock.Transport):
         if self._loop:
             self._loop.on_tick.discard(self._settle)
             self._loop = None
+
+    def _look_again(self) -> None:
+        for channel in self.channels:
+            channel.look_again()
 
     def _settle(self) -> None:
         for channel in self.channels:

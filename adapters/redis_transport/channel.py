@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from queue import Empty
-from time import time
+from time import monotonic, time
 from typing import Any, NoReturn, cast
 from uuid import uuid4
 
@@ -15,6 +15,7 @@ from redis.client import Redis
 from redis.commands.core import Script
 from redis.exceptions import NoPermissionError, ResponseError
 
+from adapters.redis_transport.lookout import Lookout
 from adapters.redis_transport.qos import QoS
 from adapters.redis_transport.reading import read_message, settled
 
@@ -46,9 +47,9 @@ return taken"""
 class Channel(stock.Channel):
     """Delivers what cannot be read, wrapped, where the stock one raises.
 
-    What waits is taken many at a time and noted in the same step: who is killed has lost
-    nothing. The stock channel takes one, and then notes it; so does this one while it waits at
-    empty queues.
+    What waits is taken many at a time and noted in the same step, and while nothing waits Redis
+    only tells that something has come: who is killed has lost nothing. The stock channel takes
+    one, and then notes it; so does this one where Redis does not let it do better.
     """
 
     QoS = QoS
@@ -57,6 +58,15 @@ class Channel(stock.Channel):
     _own_client: Redis | None = None
     _taking: Script | None = None
     _may_take_many = True
+    _may_look_out = True
+    _in_poll: Any = False
+    _brpop_sent_at: Any = None
+    looks_out = False
+    """Whether by the connection to wait with Redis only tells, and hands nothing over."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._lookout = Lookout()
+        super().__init__(*arguments, **options)
 
     def _create_client(self, asynchronous: bool = False) -> Redis:  # noqa: FBT001, FBT002  kombu's signature
         if asynchronous:
@@ -68,11 +78,67 @@ class Channel(stock.Channel):
         return self._own_client
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        # Without a loop somebody waits for one message.
-        if self.connection.bell and self._may_take_many and not self.global_keyprefix:
+        if self._takes_many:
             self._take_what_waits()
-        if self.qos.can_consume():
+        if not self.qos.can_consume():
+            return
+        if self._takes_many and self._may_look_out:
+            self._look_out()
+        elif self.looks_out:
+            self._look_out_no_more()
+        else:
             super()._brpop_start(timeout)
+
+    @property
+    def _takes_many(self) -> bool:
+        # Without a loop somebody waits for one message.
+        return bool(self.connection.bell and self._may_take_many and not self.global_keyprefix)
+
+    def _look_out(self) -> None:
+        """Have Redis tell when something comes."""
+        connection = self.client.connection
+        lists = self._lists(self._queue_cycle.consume(len(self.active_queues)))
+        self.looks_out = True
+        self._in_poll, self._brpop_sent_at = connection, monotonic()
+        self._lookout.ask(connection, [key for key, _ in lists])
+
+    def _look_out_no_more(self) -> None:
+        # Redis goes on telling as long as the connection lasts. The next round makes another.
+        self.looks_out = False
+        self.client.connection.disconnect()
+
+    def look_again(self) -> None:
+        """Take what waits in the next round, whatever Redis has told or not."""
+        is_at_rest = self._in_poll and self.looks_out and self._lookout.is_answered
+        # Where it may have no more, it still has to notice that its connection was closed.
+        if is_at_rest and self.qos.can_consume():
+            self._take_soon()
+
+    def hear(self) -> None:
+        """Read what Redis tells, which takes nothing."""
+        connection = self.client.connection
+        try:
+            has_come = self._lookout.hear(connection)
+        except self.connection_errors:
+            connection.disconnect()
+            # It is closed where nobody asked for long; the next round connects again.
+            if not self._lookout.is_answered:
+                raise
+            return
+        except ResponseError as error:
+            log.warning("arrivals_not_told", reason=str(error))
+            self._may_look_out = False
+            self._look_out_no_more()
+            return
+        if self._lookout.is_answered:
+            self._brpop_sent_at = None
+        if has_come:
+            self._take_soon()
+
+    def _take_soon(self) -> None:
+        # The next round finds that nobody waits.
+        self._in_poll = None
+        self._flush_brpop_reauth()
 
     def _take_what_waits(self) -> None:
         """Deliver what waits, as much as may be had."""
@@ -105,11 +171,7 @@ class Channel(stock.Channel):
 
     def _take(self, queues: Sequence[str], room: int) -> list[tuple[str, str, bytes]]:
         """Return at most `room` messages: their queues, their tags and what lay there."""
-        lists = [
-            (self._q_for_pri(queue, priority), queue)
-            for priority in self.priority_steps
-            for queue in queues
-        ]
+        lists = self._lists(queues)
         client = self._create_client()
         if self._taking is None or self._taking.registered_client is not client:
             self._taking = client.register_script(TAKE)
@@ -121,6 +183,14 @@ class Channel(stock.Channel):
             ),
         )
         return [(lists[place - 1][1], tag.decode(), item) for place, tag, item in taken]
+
+    def _lists(self, queues: Sequence[str]) -> list[tuple[str, str]]:
+        """Return the lists of queues, and whose each is, the first to take from first."""
+        return [
+            (self._q_for_pri(queue, priority), queue)
+            for priority in self.priority_steps
+            for queue in queues
+        ]
 
     def take_no_more(self) -> None:
         """Take what Redis may be about to hand over, and nothing after it."""
@@ -141,6 +211,9 @@ class Channel(stock.Channel):
         return dict(super()._connparams(asynchronous=asynchronous))
 
     def _brpop_read(self, **options: Any) -> bool:
+        if self.looks_out:
+            self.hear()
+            return False
         connection = self.client.connection
         try:
             taken = self.client.parse_response(connection, "BRPOP", **options)

@@ -67,6 +67,15 @@ class Node:
         with self._connection() as connection:
             return int(connection.channel().queue_declare(queue, passive=True).message_count)
 
+    def has(self, queue: str) -> bool:
+        """Tell whether a queue has been declared."""
+        with self._connection() as connection:
+            try:
+                connection.channel().queue_declare(queue, passive=True)
+            except amqp.NotFound:
+                return False
+            return True
+
     def purge(self, queue: str) -> int:
         """Throw away what waits in a queue; return how much that was."""
         with self._connection() as connection:

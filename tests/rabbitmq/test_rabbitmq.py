@@ -67,7 +67,7 @@ class Pipeline:
         self.producer.submit(kind, payload, job_id=job_id)
         self.until([job_id])
 
-    def send(self, job_ids: list[str]) -> None:
+    def send(self, job_ids: list[str], *, countdown: float | None = None) -> None:
         """Send orders as any Celery client does."""
         with Celery(broker=self.node.url, set_as_current=False) as app:
             app.conf.task_create_missing_queue_type = "quorum"
@@ -77,6 +77,7 @@ class Pipeline:
                     kwargs=self._order(job_id),
                     task_id=job_id,
                     queue="allocation",
+                    countdown=countdown,
                     ignore_result=True,
                 )
 
@@ -157,6 +158,20 @@ class TestBothDoors:
         pipeline.send(["last"])
         pipeline.until(["last"])
         pipeline.audit(3)
+
+
+class TestAMessageThatHasATime:
+    def test_is_kept_in_the_ledger_and_not_in_queues_for_that(
+        self, pipeline: Pipeline, node: Node
+    ) -> None:
+        pipeline.send(["later"], countdown=2)
+        eventually(lambda: pipeline.state("later") is JobState.QUEUED, what="it is put on record")
+        assert node.waiting("allocation") == 0
+        pipeline.until(["later"])
+        assert node.has("allocation")
+        assert not any(node.has(f"celery_delayed_{number}") for number in range(28))
+        assert "ETA" not in pipeline.worker.logs()
+        pipeline.audit(1)
 
 
 class TestAKilledWorker:

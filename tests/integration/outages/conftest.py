@@ -120,7 +120,7 @@ class Site:
     def waiting(self) -> int:
         """Count the messages that wait in the broker.
 
-        A worker that closes its intake while it waits for one may be given it, and puts it back.
+        A worker that waits for one has taken none, and one whose intake is closed takes none.
         """
         with self.redis as client:
             return int(client.llen("allocation"))

@@ -2,27 +2,18 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, cast
-from urllib.parse import urlsplit
+from typing import Any
 
 import pytest
 import redis
 from kombu import Connection, Consumer, Message, Queue
-from kombu.asynchronous import Hub
 
 from adapters import redis_transport
 from adapters.redis_transport import UNREADABLE, give_back
-from tests.conftest import wait_until
 from tests.e2e.bad_messages import envelope
+from tests.integration.parking.conftest import Start, age, held, ids, push
 
 Take = Callable[[int], list[Message]]
-
-
-@pytest.fixture
-def broker(broker_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(broker_url) as client:
-        yield client
 
 
 @pytest.fixture
@@ -45,10 +36,6 @@ def take(broker_url: str) -> Iterator[Take]:
 
         consumer.consume()
         yield take_some
-
-
-def push(broker: redis.Redis, **of: Any) -> None:
-    broker.lpush("allocation", json.dumps(envelope(**of)))
 
 
 class TestWhatIsTaken:
@@ -122,74 +109,6 @@ class TestWhatIsTaken:
         again.ack()
 
         assert broker.hlen("unacked") == broker.llen("allocation") == 0
-
-
-@dataclass(kw_only=True)
-class Worker:
-    """What a worker has of this transport: it turns in an event loop."""
-
-    connection: Connection
-    hub: Hub = field(default_factory=Hub)
-    taken: list[Message] = field(default_factory=list)
-
-    def consume(self, *queues: str) -> None:
-        self.connection.connect()
-        self.connection.transport.register_with_event_loop(self.connection.connection, self.hub)
-        channel = self.connection.default_channel
-        Consumer(
-            channel,
-            queues=[Queue(name, routing_key=name) for name in queues],
-            on_message=self.taken.append,
-        ).consume()
-
-    def turn(self, until: Callable[[], object]) -> None:
-        """Go round until something is so."""
-
-        def goes_round() -> object:
-            self.hub.run_once()
-            return until()
-
-        wait_until(goes_round)
-
-    def take(self, count: int) -> list[Message]:
-        """Take at least so many in all."""
-        self.turn(lambda: len(self.taken) >= count)
-        return self.taken
-
-
-@pytest.fixture
-def start(broker_url: str) -> Iterator[Callable[..., Worker]]:
-    """Start workers; they end with the test."""
-    redis_transport.install()
-    started: list[Worker] = []
-
-    def start_worker(*queues: str, url: str = broker_url) -> Worker:
-        started.append(Worker(connection=Connection(url)))
-        started[-1].consume(*queues or ["allocation"])
-        return started[-1]
-
-    yield start_worker
-    for worker in started:
-        worker.connection.release()
-        worker.hub.close()
-
-
-Start = Callable[..., Worker]
-
-
-def ids(messages: list[Message]) -> list[str]:
-    return [message.headers["id"] for message in messages]
-
-
-def held(broker: redis.Redis) -> tuple[int, int]:
-    """Count what is noted as taken."""
-    return int(broker.hlen("unacked")), int(broker.zcard("unacked_index"))
-
-
-def age(broker: redis.Redis) -> None:
-    """Let all that is taken be taken long ago."""
-    tags = cast("list[bytes]", broker.zrange("unacked_index", 0, -1))
-    broker.zadd("unacked_index", dict.fromkeys(tags, 0))
 
 
 class TestWhatIsTakenManyAtATime:
@@ -333,14 +252,6 @@ class TestWhatIsTakenManyAtATime:
         for message in worker.taken:
             message.ack()
         worker.turn(lambda: held(broker) == (0, 0))
-
-    @pytest.fixture
-    def plain_url(self, broker: redis.Redis, broker_url: str) -> Iterator[str]:
-        """Give the address of the broker for a user whose rights may be taken."""
-        broker.execute_command("ACL", "SETUSER", "plain", "on", ">secret", "~*", "&*", "+@all")
-        parts = urlsplit(broker_url)
-        yield parts._replace(netloc=f"plain:secret@{parts.hostname}:{parts.port}").geturl()
-        broker.execute_command("ACL", "DELUSER", "plain")
 
 
 class TestTheAddress:
