@@ -67,8 +67,7 @@ WITH line AS MATERIALIZED (
     ORDER BY position
 )
 INSERT INTO outbox (name, aggregate, payload, job_id)
-SELECT event.name, 'order:' || order_id, event.payload, %(job_id)s
-FROM placed CROSS JOIN json_to_recordset(%(events)s::json) AS event (name text, payload jsonb)"""
+SELECT 'OrderAllocated', 'order:' || order_id, %(event)s::jsonb, %(job_id)s FROM placed"""
 
 
 def allocate(
@@ -115,7 +114,7 @@ def decide(
         ranked.setdefault(sku, []).append([reference, available, eta])
     taken: Counter[str] = Counter()
     chosen: list[dict[str, object]] = []
-    events: list[dict[str, object]] = []
+    told: list[dict[str, object]] = []
     for position, line in enumerate(lines):
         quantity = line["quantity"]
         ranking = ranked.get(line["sku"], [])
@@ -137,14 +136,12 @@ def decide(
             }
         )
         portion = {"batch": reference, "quantity": quantity, "eta": eta}
-        about = {"order_id": order_id, "line_id": line_id, "sku": line["sku"]}
-        events.append({"name": "LineAllocated", "payload": {**about, "portions": [portion]}})
-    events.append({"name": "OrderAllocated", "payload": {"order_id": order_id}})
+        told.append({"line_id": line_id, "sku": line["sku"], "portions": [portion]})
     return {
         "order_id": order_id,
         "job_id": f"job-{order_id}",
         "fingerprint": hashlib.sha256(orjson.dumps([order_id, chosen])).hexdigest(),
         "lines": orjson.dumps(chosen).decode(),
         "references": list(taken),
-        "events": orjson.dumps(events).decode(),
+        "event": orjson.dumps({"order_id": order_id, "lines": told}).decode(),
     }
