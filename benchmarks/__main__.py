@@ -15,7 +15,6 @@ from adapters.embedded.servers import EmbeddedServers
 from benchmarks import accepting, figures, latency
 from benchmarks.contenders import BASELINE, CONTENDERS, Contender
 from benchmarks.figures import Figures
-from benchmarks.orders import Load
 from benchmarks.stage import Stage
 
 LATENCY = "latency"
@@ -59,7 +58,7 @@ def _round(
     orders: int,
 ) -> None:
     for contender in chosen:
-        timing = contender.run(stage, Load(orders=max(100, int(orders * contender.share))))
+        timing = contender.run(stage, contender.load(orders))
         found.rates.setdefault(contender.name, []).append(timing.rate)
         console.print(
             f"round {number + 1}: {contender.title}: {timing.jobs:,} orders"

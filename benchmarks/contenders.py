@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from benchmarks import celery_contenders, floors
+from benchmarks.orders import Load
 from benchmarks.peers import contenders as peers
 from benchmarks.stage import Run
 
@@ -17,6 +18,12 @@ class Contender:
     run: Run
     share: float = 1.0
     """Of the orders that a round has: who is slower gets fewer, and runs as long."""
+    most_lines: int = 3
+    """Of an order."""
+
+    def load(self, orders: int) -> Load:
+        """Return its load in a round that has so many orders for the fastest."""
+        return Load(orders=max(100, int(orders * self.share)), most_lines=self.most_lines)
 
 
 BASELINE = "celery-noop"
@@ -53,6 +60,13 @@ CONTENDERS = (
         name="tallyman-b-no-events",
         title="Tallyman, door (b), Celery's events off",
         run=celery_contenders.door_b_without_events,
+    ),
+    Contender(
+        name="tallyman-b-december",
+        title="Tallyman, door (b), 21 lines an order, as in the December file",
+        run=celery_contenders.door_b,
+        share=1 / 8,
+        most_lines=41,
     ),
     Contender(
         name="floor-batches", title="floor: Tallyman's rows by COPY, no queue", run=floors.batches

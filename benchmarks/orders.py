@@ -17,9 +17,11 @@ class Size:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Orders of 1 to 3 lines over products with Zipf-like demand; the seed fixes all of it."""
+    """Orders over products with Zipf-like demand; the seed fixes all of it."""
 
     orders: int
+    most_lines: int = 3
+    """An order has 1 to so many, each number as often."""
     products: int = 3_000
     seed: int = 7
     skew: float = 0.9
@@ -39,7 +41,7 @@ class Load:
         skus = [f"SKU-{number}" for number in range(self.products)]
         weights = [1 / (rank + 1) ** self.skew for rank in range(self.products)]
         for number in range(self.first, self.first + self.orders):
-            lines = source.choices(skus, weights, k=source.randint(1, 3))
+            lines = source.choices(skus, weights, k=source.randint(1, self.most_lines))
             yield {
                 "order_id": f"O-{number}",
                 "lines": [
