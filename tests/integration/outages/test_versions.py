@@ -91,11 +91,11 @@ class TestADatabaseThatTheNextVersionHasExpanded:
         site.start_relay()
         site.start_worker()
         site.has_stock()
-        jobs = [site.send("sent"), site.submit("submitted")]
+        site.wait_for_all([site.send("sent"), site.submit("submitted")])
         site.producer.submit("allocation.cancel_order", {"order_id": "sent"}, job_id="cancelled")
         site.producer.submit("maintenance.prune_ledger", {"older_than_days": 1}, job_id="pruned")
 
-        site.wait_for_all([*jobs, "cancelled", "pruned"])
+        site.wait_for_all(["cancelled", "pruned"])
 
         assert site.failures() == 0
 
