@@ -33,7 +33,7 @@ SKU = "LAMP"
 STOCK = 1_000_000
 SETTINGS: Mapping[str, object] = {
     "soft_time_limit_seconds": 2,
-    "time_limit_seconds": 3,
+    "time_limit_seconds": 5,
     "visibility_timeout_seconds": 30,
     "retry_base_seconds": 0.2,
     "retry_cap_seconds": 1,
