@@ -97,30 +97,16 @@ class CeleryBroker:
             # What cannot be published must not be claimed: to give it back costs writes.
             raise BrokerAway("the broker took no message a moment ago and is left alone")
         with self._question():
-            connection = self._asked()
+            connection = self._asking or self._app.connection_for_read(transport_options=HASTILY)
+            # One that failed is not asked again.
+            self._asking = None
             channel = connection.default_channel
             if isinstance(channel, redis_transport.Channel):
                 depths = channel.waiting(queues)
-                self._asking = connection
-                return depths
+            else:
+                depths = {queue: _depth(connection, queue) for queue in queues}
             self._asking = connection
-            return {queue: self._depth(queue) for queue in queues}
-
-    def _asked(self) -> Connection:
-        """Give the connection for questions; who takes it puts it back if it did not fail."""
-        connection, self._asking = self._asking, None
-        return connection or self._app.connection_for_read(transport_options=HASTILY)
-
-    def _depth(self, queue: str) -> int:
-        connection = self._asked()
-        try:
-            declared = connection.default_channel.queue_declare(queue=queue, passive=True)
-        except ChannelError:
-            # Nobody has declared the queue yet, so nothing waits in it; its channel is closed.
-            connection.release()
-            return 0
-        self._asking = connection
-        return int(declared.message_count)
+            return depths
 
     def lost_its_memory(self) -> bool:
         """Tell whether the broker has forgotten since `remember` was last called."""
@@ -140,6 +126,15 @@ class CeleryBroker:
                 yield
         except (CircuitOpen, OperationalError, OSError, redis.RedisError) as error:
             raise BrokerAway(str(error)) from error
+
+
+def _depth(connection: Connection, queue: str) -> int:
+    with connection.channel() as channel:
+        try:
+            return int(channel.queue_declare(queue=queue, passive=True).message_count)
+        except ChannelError:
+            # Nobody has declared the queue yet, so nothing waits in it; its channel is closed.
+            return 0
 
 
 class EpochKey:

@@ -22,7 +22,8 @@ PAUSE_SECONDS = 1.0
 ENOUGH_WAITING = 4
 """Messages in a queue while which few jobs are kept back: what comes meanwhile goes together."""
 KEPT_SECONDS = 0.005
-"""How long to wait while jobs are kept back."""
+"""How long to wait at first while jobs are kept back; then twice as long each time, as long as
+while a queue is full: nobody may be there to take what waits."""
 FULL_SECONDS = 0.05
 """How long to wait while a queue is full, or has to wait for another or for its rate."""
 NOTICE_SECONDS = 0.5
@@ -81,13 +82,17 @@ class Relay:
         self.stopping.wait(PAUSE_SECONDS)
 
     def _run_connected(self, bell: Bell) -> None:
+        kept = KEPT_SECONDS
         while not self.stopping.is_set():
             self.notice_lost_memory()
             published, is_full = self.relay_once()
             self.objection = None
             self.alive()
+            if published or not self._keeps_back:
+                kept = KEPT_SECONDS
             if is_full and not published:
-                self.stopping.wait(KEPT_SECONDS if self._keeps_back else FULL_SECONDS)
+                self.stopping.wait(min(kept, FULL_SECONDS) if self._keeps_back else FULL_SECONDS)
+                kept *= 2
             elif not published:
                 self._rest(bell)
 

@@ -1,6 +1,7 @@
 """Tables: what every kind of file is read as."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ MOST_COLUMNS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class Table(ABC):
     """A file of rows, looked through once; `rows` may be read as often as one likes."""
 
     path: Path
@@ -41,8 +42,8 @@ class Table:
         with reading(self.name):
             yield from self._rows()
 
-    def _rows(self) -> Iterator[Row | Reject]:
-        raise NotImplementedError
+    @abstractmethod
+    def _rows(self) -> Iterator[Row | Reject]: ...
 
 
 @contextmanager

@@ -169,8 +169,8 @@ WHERE id = %(id)s AND state = 'queued' AND next_dispatch = 'infinity'"""
 _CANCEL = f"""
 WITH done AS (
     UPDATE job SET state = 'cancelled', finished_at = now(), next_dispatch = NULL, run_after = NULL
-        WHERE id = %(id)s AND state IN ('queued', 'retry')
-        RETURNING kind, state, error
+    WHERE id = %(id)s AND state IN ('queued', 'retry')
+    RETURNING kind, state, error
 )
 {TALLY}"""
 

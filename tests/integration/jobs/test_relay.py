@@ -3,7 +3,7 @@
 import json
 from base64 import b64decode
 from collections.abc import Iterator
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 import redis
@@ -15,7 +15,7 @@ from adapters.postgres.dispatches import PostgresDispatches
 from domain.jobs.dispatching import Grouping
 from tests.conftest import wait_until
 from tests.jobs import accept, find, submission
-from worker.relay import Relay
+from worker.relay import ENOUGH_WAITING, FULL_SECONDS, Relay
 
 
 @pytest.fixture
@@ -38,6 +38,21 @@ def build_relay(engine: Engine, broker_url: str, *, depth: int = 100) -> Relay:
         depth=depth,
         poll_seconds=0.05,
     )
+
+
+class Waits(Event):
+    """Takes no time, and notes how long it was to wait until it was so often."""
+
+    def __init__(self, *, most: int) -> None:
+        super().__init__()
+        self.seconds: list[float | None] = []
+        self._most = most
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
+        if len(self.seconds) >= self._most:
+            self.set()
+        return self.is_set()
 
 
 def messages(valkey: redis.Redis) -> list[tuple[str, list[str]]]:
@@ -101,6 +116,32 @@ class TestRelay:
             first + len(relay.dispatches.claim_due("allocation", limit=100, is_idle=False).jobs)
             == 30
         )
+
+    def test_keeps_few_jobs_back_while_messages_wait(
+        self, engine: Engine, relay: Relay, valkey: redis.Redis
+    ) -> None:
+        valkey.lpush("allocation", *("waits",) * ENOUGH_WAITING)
+        accept(engine, *(submission(f"j{n}") for n in range(9)))
+        assert relay.relay_once() == (0, True)
+
+        valkey.rpop("allocation")
+        assert relay.relay_once() == (9, False)
+        valkey.delete("allocation")
+
+        valkey.lpush("allocation", *("waits",) * ENOUGH_WAITING)
+        accept(engine, *(submission(f"k{n}") for n in range(10)))
+        assert relay.relay_once() == (10, False)
+
+    def test_looks_ever_less_often_while_nobody_takes_what_waits(
+        self, engine: Engine, relay: Relay, valkey: redis.Redis
+    ) -> None:
+        valkey.lpush("allocation", *("waits",) * ENOUGH_WAITING)
+        accept(engine, submission("a"))
+        relay.stopping = waits = Waits(most=6)
+
+        relay.run()
+
+        assert waits.seconds == [0.005, 0.01, 0.02, 0.04, FULL_SECONDS, FULL_SECONDS]
 
     def test_sends_all_again_when_the_broker_forgot(
         self, engine: Engine, relay: Relay, valkey: redis.Redis
