@@ -8,7 +8,7 @@ import redis
 import redis.backoff
 import redis.retry
 from celery import Celery
-from kombu import Connection
+from kombu import Connection, Producer
 from kombu.exceptions import ChannelError, OperationalError
 from uuid6 import uuid7
 
@@ -55,37 +55,49 @@ class CeleryBroker:
     ) -> int:
         """Publish in order; return how many were taken before one was not.
 
-        Messages of a limited queue say at which pace, in jobs a second, they are handed out.
+        Redis takes all or none. Messages of a limited queue say at which pace, in jobs a second,
+        they are handed out.
         """
         done = 0
         try:
             with self._publishing.calling(), self._app.producer_or_acquire() as producer:
-                for dispatch in dispatches:
-                    alone = len(dispatch.job_ids) == 1
-                    told = {
-                        ABOUT: dispatch.about or None,
-                        CORRELATION: dispatch.correlation_id,
-                        PACED: pace,
-                    }
-                    known = {name: value for name, value in told.items() if value is not None}
-                    with self._sending(dispatch, queue=queue) as headers:
-                        self._app.send_task(
-                            dispatch.kind,
-                            args=[list(dispatch.job_ids)],
-                            # A job alone is found in Flower by its own id.
-                            task_id=dispatch.job_ids[0] if alone else str(uuid7()),
-                            queue=queue,
-                            producer=producer,
-                            ignore_result=True,
-                            retry=False,
-                            # What is shown of it, the worker says.
-                            argsrepr="",
-                            headers={**headers, **known},
-                        )
-                    done += 1
+                channel = producer.channel
+                if isinstance(channel, redis_transport.Channel):
+                    with channel.together():
+                        for dispatch in dispatches:
+                            self._send(dispatch, producer, queue=queue, pace=pace)
+                    done = len(dispatches)
+                else:
+                    for dispatch in dispatches:
+                        self._send(dispatch, producer, queue=queue, pace=pace)
+                        done += 1
         except (CircuitOpen, OperationalError, OSError, redis.RedisError):
             pass
         return done
+
+    def _send(
+        self, dispatch: Dispatch, producer: Producer, *, queue: str, pace: float | None
+    ) -> None:
+        told = {
+            ABOUT: dispatch.about or None,
+            CORRELATION: dispatch.correlation_id,
+            PACED: pace,
+        }
+        known = {name: value for name, value in told.items() if value is not None}
+        with self._sending(dispatch, queue=queue) as headers:
+            self._app.send_task(
+                dispatch.kind,
+                args=[list(dispatch.job_ids)],
+                # A job alone is found in Flower by its own id.
+                task_id=dispatch.job_ids[0] if len(dispatch.job_ids) == 1 else str(uuid7()),
+                queue=queue,
+                producer=producer,
+                ignore_result=True,
+                retry=False,
+                # What is shown of it, the worker says.
+                argsrepr="",
+                headers={**headers, **known},
+            )
 
     def depths(self, queues: Sequence[str]) -> dict[str, int]:
         """Count the messages that wait in each of `queues`.

@@ -15,6 +15,8 @@ log = structlog.get_logger()
 
 CHUNK = 1_000
 """Events published at once, and published again if the relay dies before it notes them."""
+COMPANY_SECONDS = 0.02
+"""How long to wait for further events where there were few: each look takes as long as hundreds."""
 IDLE_SECONDS = 0.2
 STANDBY_SECONDS = 1.0
 AWAY_SECONDS = 1.0
@@ -51,8 +53,9 @@ class EventRelay:
 
     def _run_as(self, reader: OutboxReader) -> None:
         while not self.stopping.is_set():
-            if not self.relay_once(reader):
-                self.stopping.wait(IDLE_SECONDS)
+            published = self.relay_once(reader)
+            if published < CHUNK:
+                self.stopping.wait(COMPANY_SECONDS if published else IDLE_SECONDS)
 
     def relay_once(self, reader: OutboxReader) -> int:
         """Publish the oldest events; return how many."""

@@ -30,7 +30,7 @@ MOST_MORE = 250
 """Messages that a worker takes beyond one for each of its processes."""
 EVENTS_SECONDS = 0.05
 """How long events for Flower wait for further ones."""
-LINGER_SECONDS = 0.02
+LINGER_SECONDS = 0.003
 """How long a message waits for company while others of its task are in hand."""
 
 

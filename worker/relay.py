@@ -2,8 +2,10 @@
 
 import threading
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import structlog
 
@@ -21,11 +23,18 @@ PAUSE_SECONDS = 1.0
 """How long to wait while PostgreSQL or the broker is away."""
 ENOUGH_WAITING = 4
 """Messages in a queue while which few jobs are kept back: what comes meanwhile goes together."""
-KEPT_SECONDS = 0.005
+KEPT_SECONDS = 0.002
 """How long to wait at first while jobs are kept back; then twice as long each time, as long as
 while a queue is full: nobody may be there to take what waits."""
+COMPANY_SECONDS = 0.003
+"""How long to wait after jobs were published: what comes meanwhile goes together."""
+IN_HAND_SECONDS = 0.04
+"""How long a message that was sent counts as one that waits: where so many are sent, jobs come fast
+enough to go together."""
 FULL_SECONDS = 0.05
 """How long to wait while a queue is full, or has to wait for another or for its rate."""
+MEMORY_SECONDS = 0.1
+"""How long the broker may have forgotten what it was told before that is noticed."""
 NOTICE_SECONDS = 0.5
 """How long `stopping` may go unnoticed while nothing is due."""
 
@@ -56,6 +65,8 @@ class Relay:
     """Jobs due in each queue at the last look, counted up to a message full."""
     _keeps_back: bool = False
     _paced_at: dict[str, float] = field(default_factory=dict)
+    _sent_at: dict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
+    """When messages were sent to a queue, of late."""
 
     def run(self) -> None:
         """Relay until `stopping` is set, whatever goes away meanwhile."""
@@ -83,8 +94,11 @@ class Relay:
 
     def _run_connected(self, bell: Bell) -> None:
         kept = KEPT_SECONDS
+        noticed_at = -inf
         while not self.stopping.is_set():
-            self.notice_lost_memory()
+            if time.monotonic() >= noticed_at + MEMORY_SECONDS:
+                self.notice_lost_memory()
+                noticed_at = time.monotonic()
             published, is_full = self.relay_once()
             self.objection = None
             self.alive()
@@ -95,6 +109,8 @@ class Relay:
                 kept *= 2
             elif not published:
                 self._rest(bell)
+            elif published < self.grouping.most:
+                self.stopping.wait(COMPANY_SECONDS)
 
     def _rest(self, bell: Bell) -> None:
         until = time.monotonic() + self.poll_seconds
@@ -166,16 +182,24 @@ class Relay:
         due = claim(queue, limit=limit, is_idle=not waiting)
         if due.jobs:
             self.reached("relay.claimed")
-        messages = group(due.jobs, self.grouping, waiting=waiting)
+        messages = group(due.jobs, self.grouping, waiting=waiting + self._in_hand(queue))
         done = self.broker.publish(messages, queue=queue, pace=due.pace)
         if done < len(messages):
             left = [job_id for message in messages[done:] for job_id in message.job_ids]
             self.dispatches.release(left)
             raise BrokerAway(f"{len(left)} jobs are due again")
         if messages:
+            self._sent_at[queue] += [time.monotonic()] * len(messages)
             self.reached("relay.published")
             self._tell(messages, queue)
         return len(due.jobs)
+
+    def _in_hand(self, queue: str) -> int:
+        """Count the messages that were sent a moment ago: workers are likely at them."""
+        sent_at = self._sent_at[queue]
+        while sent_at and sent_at[0] < time.monotonic() - IN_HAND_SECONDS:
+            sent_at.popleft()
+        return len(sent_at)
 
     def _tell(self, messages: Sequence[Dispatch], queue: str) -> None:
         if not self.tells_messages:

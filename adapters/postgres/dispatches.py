@@ -27,12 +27,13 @@ _IS_DUE = f"""
       AND next_dispatch <= now() + CASE WHEN %(is_idle)s THEN {HEAD_START} ELSE '0' END
       AND (next_dispatch <= now() OR dispatches = 1)"""
 
-_DUE = f"""
-SELECT name, (SELECT count(*) FROM (
-    SELECT FROM job WHERE {_IS_DUE % {"queue": "name", "is_idle": "is_idle"}}
+_LOOK = f"""
+SELECT asked.name, (SELECT count(*) FROM (
+    SELECT FROM job WHERE {_IS_DUE % {"queue": "asked.name", "is_idle": "is_idle"}}
     LIMIT %(at_most)s
-) AS due) AS jobs
-FROM unnest(%(queues)s::text[], %(idle)s::boolean[]) AS asked (name, is_idle)"""
+) AS due) AS jobs, {queue_settings.COLUMNS}
+FROM unnest(%(queues)s::text[], %(idle)s::boolean[]) AS asked (name, is_idle)
+LEFT JOIN queue ON queue.name = asked.name"""
 
 _CLAIM = f"""
 WITH due AS MATERIALIZED (
@@ -89,27 +90,31 @@ class PostgresDispatches:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        # A statement that is a transaction by itself: one round trip instead of three.
+        self._singly = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._breaker = postgresql_breaker()
 
     def look(
         self, waiting: Mapping[str, int], *, at_most: int
     ) -> tuple[dict[str, QueueSettings], dict[str, int]]:
-        """Return what operators have set, for the queues for which they did, and what is due.
+        """Return, of each queue, what operators have set for it and how many jobs are due.
 
-        Of the jobs due in each queue, where so many messages wait, no more are counted than
-        `at_most`. What `claim_due` says of idle queues holds here as well.
+        Of those in a queue, where so many messages wait, no more are counted than `at_most`.
+        What `claim_due` says of idle queues holds here as well.
         """
-        with self._breaker.calling(), self._reading.connect() as connection:
-            due = connection.exec_driver_sql(
-                _DUE,
+        with self._breaker.calling(), self._singly.connect() as connection:
+            rows = connection.exec_driver_sql(
+                _LOOK,
                 {
                     "queues": list(waiting),
                     "idle": [not messages for messages in waiting.values()],
                     "at_most": at_most,
                 },
-            )
-            return queue_settings.read(connection), {row.name: row.jobs for row in due}
+            ).all()
+        return (
+            {row.name: queue_settings.settings_of(row) for row in rows},
+            {row.name: row.jobs for row in rows},
+        )
 
     def claim_due(self, queue: str, *, limit: int, is_idle: bool) -> Due:
         """Take what is due, the most urgent first, and note that it is being published.
@@ -117,7 +122,7 @@ class PostgresDispatches:
         Where the queue `is_idle`, what was published more than some seconds ago and is in no
         worker's hands is due too: its message is lost.
         """
-        with self._transaction() as connection:
+        with self._breaker.calling(), self._singly.connect() as connection:
             return Due(jobs=_claim(connection, queue, limit=limit, is_idle=is_idle))
 
     def claim_paced(self, queue: str, *, limit: int, is_idle: bool) -> Due:

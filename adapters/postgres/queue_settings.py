@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Row
 
 from adapters.postgres.ledger import CHANNEL
 from domain.jobs.queues import QueueSettings
 
-_READ = """
-SELECT name, paused_at, pause_reason, priority, jobs_per_second, most_waiting,
-       coalesce(extract(epoch FROM next_job_at - clock_timestamp()), 0)::float8 AS wait_seconds
-FROM queue"""
+COLUMNS = """
+    paused_at, pause_reason, coalesce(priority, 0) AS priority, jobs_per_second, most_waiting,
+    coalesce(extract(epoch FROM next_job_at - clock_timestamp()), 0)::float8 AS wait_seconds"""
+"""What `settings_of` reads, of a row of `queue` or of none."""
 
 _PAUSE = """
 INSERT INTO queue (name, paused_at, pause_reason)
@@ -36,18 +37,21 @@ _FORGET_TURN = "UPDATE queue SET next_job_at = NULL WHERE name = %(name)s"
 
 def read(connection: Connection) -> dict[str, QueueSettings]:
     """Return what is set, for the queues for which something was."""
-    return {
-        row.name: QueueSettings(
-            name=row.name,
-            paused_at=row.paused_at,
-            pause_reason=row.pause_reason,
-            priority=row.priority,
-            jobs_per_second=row.jobs_per_second,
-            most_waiting=row.most_waiting,
-            wait_seconds=row.wait_seconds,
-        )
-        for row in connection.exec_driver_sql(_READ)
-    }
+    rows = connection.exec_driver_sql(f"SELECT name, {COLUMNS} FROM queue")
+    return {row.name: settings_of(row) for row in rows}
+
+
+def settings_of(row: Row[Any]) -> QueueSettings:
+    """Read a row that holds a queue's name and the columns."""
+    return QueueSettings(
+        name=row.name,
+        paused_at=row.paused_at,
+        pause_reason=row.pause_reason,
+        priority=row.priority,
+        jobs_per_second=row.jobs_per_second,
+        most_waiting=row.most_waiting,
+        wait_seconds=row.wait_seconds,
+    )
 
 
 class PostgresQueueSettings:

@@ -1,7 +1,8 @@
 """Channels: what is taken from lists of Redis, and delivered."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from queue import Empty
 from time import monotonic, time
@@ -61,6 +62,8 @@ class Channel(stock.Channel):
     _may_look_out = True
     _in_poll: Any = False
     _brpop_sent_at: Any = None
+    _held: dict[str, list[str]] | None = None
+    """What is published together, by list."""
     looks_out = False
     """Whether by the connection to wait with Redis only tells, and hands nothing over."""
 
@@ -258,6 +261,35 @@ class Channel(stock.Channel):
                     pipeline.llen(self._q_for_pri(queue, priority))
             lengths = iter(pipeline.execute())
         return {queue: sum(islice(lengths, len(self.priority_steps))) for queue in queues}
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Lay all that is published within the context into its lists in one step, at its end.
+
+        Where that fails, or the context does, nothing of it lies there.
+        """
+        self._held = defaultdict(list)
+        try:
+            yield
+            held = self._held
+        finally:
+            self._held = None
+        if held:
+            is_one = len(held) == 1
+            with (
+                self.conn_or_acquire() as client,
+                client.pipeline(transaction=not is_one) as pipeline,
+            ):
+                for key, items in held.items():
+                    pipeline.lpush(key, *items)
+                pipeline.execute()
+
+    def _put(self, queue: str, message: Mapping[str, Any], **options: Any) -> None:
+        if self._held is None:
+            super()._put(queue, message, **options)
+        else:
+            priority = self._get_message_priority(message, reverse=False)
+            self._held[self._q_for_pri(queue, priority)].append(dumps(message))
 
     def put_bytes(self, queue: str, item: bytes) -> None:
         """Lay into the list of `queue` what lay there before and is no message."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from adapters.embedded.servers import Addresses
-from tests.chaos.mutations import Server, play
+from tests.chaos.mutations.playing import Server, play
 
 
 # Later Pythons warn of forks beside threads; a child here runs none of the parent's.

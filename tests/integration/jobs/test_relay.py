@@ -141,7 +141,7 @@ class TestRelay:
 
         relay.run()
 
-        assert waits.seconds == [0.005, 0.01, 0.02, 0.04, FULL_SECONDS, FULL_SECONDS]
+        assert waits.seconds == [0.002, 0.004, 0.008, 0.016, 0.032, FULL_SECONDS]
 
     def test_sends_all_again_when_the_broker_forgot(
         self, engine: Engine, relay: Relay, valkey: redis.Redis

@@ -96,7 +96,7 @@ class Watch:
 def watched(engine: Engine) -> Iterator[Watch]:
     """Explain every statement of `engine` right before it runs, with what it is given.
 
-    It is run for it within a savepoint, so that its effects are those of one run.
+    It is run for it in a transaction that is rolled back, so that its effects are those of one run.
     """
     watch = Watch()
 
@@ -112,16 +112,13 @@ def watched(engine: Engine) -> Iterator[Watch]:
             return
         driver = connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
-        with driver.cursor() as cursor:
-            cursor.execute("SAVEPOINT explained")
+        with driver.transaction(force_rollback=True), driver.cursor() as cursor:
             cursor.execute(
                 f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}".encode(),
                 parameters,
                 prepare=False,
             )
             [[[found]]] = cursor.fetchall()
-            cursor.execute("ROLLBACK TO explained")
-            cursor.execute("RELEASE explained")
         watch.plans.append(Plan(statement=statement, root=found["Plan"]))
 
     event.listen(engine, "before_cursor_execute", explain)

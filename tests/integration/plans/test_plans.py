@@ -194,6 +194,9 @@ LISTS: dict[str, Action] = {
 }
 
 WORK: dict[str, Action] = {
+    "look": lambda engine: PostgresDispatches(engine).look(
+        {"allocation": 0, "users": 3}, at_most=200
+    ),
     "claim": claim,
     "claim, idle": lambda engine: claim(engine, is_idle=True),
     "claim, limited": claim_paced,
