@@ -35,7 +35,7 @@ _TOLD = "payload, payload_hash"
 _NOT_TOLD = "'{}'::jsonb AS payload, ''::bytea AS payload_hash"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobView(Job):
     """A job with all that is known of its life.
 

@@ -138,19 +138,16 @@ class AllocateOrder(Command):
                 f" has {len(self.lines)}",
                 {"order_id": self.order_id, "lines": len(self.lines)},
             )
-        if not all(line.line_id for line in self.lines):
-            object.__setattr__(
-                self,
-                "lines",
-                tuple(
-                    line
-                    if line.line_id
-                    else Line(sku=line.sku, quantity=line.quantity, line_id=str(position))
-                    for position, line in enumerate(self.lines, start=1)
-                ),
-            )
-        if len({line.line_id for line in self.lines}) < len(self.lines):
-            [(line_id, count)] = Counter(line.line_id for line in self.lines).most_common(1)
+        numbered = [
+            line
+            if line.line_id
+            else Line(sku=line.sku, quantity=line.quantity, line_id=str(position))
+            for position, line in enumerate(self.lines, start=1)
+        ]
+        object.__setattr__(self, "lines", tuple(numbered))
+        ids = [line.line_id for line in numbered]
+        if len(set(ids)) < len(ids):
+            [(line_id, count)] = Counter(ids).most_common(1)
             raise InvalidOrder(
                 f"line ids are unique in an order, {self.order_id!r} has {count} lines {line_id!r}",
                 {"order_id": self.order_id, "line_id": line_id},

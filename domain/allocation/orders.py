@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
+from typing import NamedTuple
 
 from domain.allocation.commands import Policy
 from domain.allocation.strategies import Strategy
@@ -52,8 +53,7 @@ class OrderState(StrEnum):
 Ranking = tuple[tuple[str, int, date | None], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allocation:
+class Allocation(NamedTuple):
     """Units of a batch that a line has, and why that batch."""
 
     batch_reference: str
@@ -64,8 +64,7 @@ class Allocation:
     """(reference, units available, eta) of each batch considered, best first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Terms(NamedTuple):
     """What an order agreed to when it was placed."""
 
     policy: Policy = Policy.ALL_OR_NOTHING
@@ -101,7 +100,7 @@ class OrderLine:
 
     @property
     def allocated(self) -> int:
-        return sum(allocation.quantity for allocation in self.allocations.values())
+        return sum([allocation.quantity for allocation in self.allocations.values()])
 
     @property
     def outstanding(self) -> int:
@@ -133,7 +132,7 @@ class Order:
 
     @property
     def state(self) -> OrderState:
-        return OrderState.of(line.state for line in self.lines)
+        return OrderState.of([line.state for line in self.lines])
 
     def line(self, line_id: str) -> OrderLine | None:
         return next((line for line in self.lines if line.line_id == line_id), None)

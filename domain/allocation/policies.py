@@ -40,7 +40,7 @@ def place(order: Order, products: Mapping[str, Product], tally: Tally) -> list[S
     for line in pending:
         if line.state is LineState.PENDING:
             _leave_short(line, order.terms.policy, products[line.sku], tally)
-        elif line.outstanding and order.terms.policy is Policy.BACKORDER:
+        elif order.terms.policy is Policy.BACKORDER and line.outstanding:
             products[line.sku].backorder(line, tally)
     if shortages and order.terms.policy is not Policy.BACKORDER:
         tally.events.append(events.OutOfStock(order_id=order.order_id, lines=tuple(shortages)))
@@ -49,7 +49,7 @@ def place(order: Order, products: Mapping[str, Product], tally: Tally) -> list[S
 
 def refusal(order: Order, shortages: list[Shortage]) -> OutOfStock | None:
     """Return the error of an order none of whose lines got anything or waits."""
-    if order.state is OrderState.REJECTED:
+    if shortages and order.state is OrderState.REJECTED:
         return OutOfStock.of(order.order_id, shortages)
     return None
 

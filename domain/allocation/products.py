@@ -1,8 +1,9 @@
 """Products: who may have which stock."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
+from typing import NamedTuple
 
 from domain.allocation.batches import Batch
 from domain.allocation.commands import Policy
@@ -19,8 +20,7 @@ from domain.allocation.strategies import earliest, rank
 from domain.allocation.tally import Cause, Counter, StockMovement, Tally
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Choice(NamedTuple):
     """Stock picked for a line but not yet given to it."""
 
     picks: tuple[tuple[Batch, int], ...]
@@ -28,7 +28,7 @@ class Choice:
 
     @property
     def quantity(self) -> int:
-        return sum(quantity for _, quantity in self.picks)
+        return sum([quantity for _, quantity in self.picks])
 
     def hold(self) -> None:
         """Count the picks as allocated while the rest of an order is chosen."""
@@ -62,7 +62,7 @@ class Product:
         ranked = [batch for batch in self.batches.values() if batch.available > 0]
         if len(ranked) > 1:
             ranked = rank(terms.strategy, ranked)
-        ranking = tuple((batch.reference, batch.available, batch.eta) for batch in ranked)
+        ranking = tuple([(batch.reference, batch.available, batch.eta) for batch in ranked])
         for batch in ranked:
             if batch.can_allocate(quantity):
                 return Choice(picks=((batch, quantity),), ranking=ranking)
@@ -175,8 +175,8 @@ class Product:
             if taken == allocation.quantity:
                 del line.allocations[batch.reference]
             else:
-                line.allocations[batch.reference] = replace(
-                    allocation, quantity=allocation.quantity - taken
+                line.allocations[batch.reference] = allocation._replace(
+                    quantity=allocation.quantity - taken
                 )
             self._move(tally, cause, batch, Counter.ALLOCATED, -taken, line=line)
             portions.append(Portion(batch=batch.reference, quantity=taken, eta=batch.eta))
@@ -273,7 +273,7 @@ class Product:
         for line in sorted(holders, key=lambda line: line.turn):
             before = line.promise
             held = line.allocations[batch.reference]
-            line.allocations[batch.reference] = replace(held, eta=eta)
+            line.allocations[batch.reference] = held._replace(eta=eta)
             _tell_promise(line, before, tally)
 
     def withdraw(self, line: OrderLine, tally: Tally, *, cause: Cause) -> None:

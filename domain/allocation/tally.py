@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from domain.allocation.batches import Batch
 from domain.allocation.orders import Order, OrderLine
@@ -31,8 +32,7 @@ class Counter(StrEnum):
     ALLOCATED = "allocated"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StockMovement:
+class StockMovement(NamedTuple):
     """A change of one counter of one batch by `change` units."""
 
     cause: Cause

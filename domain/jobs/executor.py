@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from domain.errors import (
@@ -402,11 +402,9 @@ def _settled(job: Job, outcome: Answer, *, counted: bool) -> Report:
     attempts = job.attempts + (not counted)
     match outcome:
         case Succeeded(result=result):
-            done = replace(job, attempts=attempts, state=JobState.SUCCEEDED, result=result)
-            return Report(job=done)
+            job.attempts, job.state, job.result = attempts, JobState.SUCCEEDED, result
         case Postponed():
-            return Report(job=job)
+            pass
         case Rejected(error=error):
-            failure = failure_of(error)
-            refused = replace(job, attempts=attempts, state=JobState.REJECTED, error=failure)
-            return Report(job=refused)
+            job.attempts, job.state, job.error = attempts, JobState.REJECTED, failure_of(error)
+    return Report(job=job)

@@ -139,7 +139,7 @@ class Failure:
     traceback: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Job:
     """One row of the ledger."""
 

@@ -174,7 +174,7 @@ class FakeStock:
             self._lines[identity],
             terms=self._orders[identity[0]].terms,
             allocations={
-                reference: replace(held.allocation, eta=self._batches[reference].eta)
+                reference: held.allocation._replace(eta=self._batches[reference].eta)
                 for (order_id, line_id, reference), held in sorted(self._held.items())
                 if (order_id, line_id) == identity
             },
@@ -193,7 +193,7 @@ class FakeStock:
         if order.order_id in self._orders:
             raise StaleDecision("an order was placed meanwhile")
         self._orders[order.order_id] = _Placed(
-            terms=replace(order.terms, sequence=len(self._orders) + 1),
+            terms=order.terms._replace(sequence=len(self._orders) + 1),
             fingerprint=order.fingerprint,
             line_ids=tuple(line.line_id for line in order.lines),
         )
