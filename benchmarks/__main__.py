@@ -37,9 +37,11 @@ def main() -> None:
                 if ACCEPT in options.only:
                     found.accepted.append(accepting.measure(stage))
             if LATENCY in options.only:
+                common = None
                 for name in latency.RUNNERS:
                     console.print(f"latency: {name}")
-                    found.latency[name] = latency.measure(stage, name)
+                    found.latency[name] = latency.measure(stage, name, common=common)
+                    common = found.latency[BASELINE].common.rate
         finally:
             embedded.remove_data()
     for table in found.tables():

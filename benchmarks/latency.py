@@ -1,5 +1,7 @@
 """From handing a job over to its committed result, at half of what a contender can do.
 
+And at a rate that is the same for all: nearly what stock Celery can do.
+
 Jobs are due at fixed times, whether or not the one before is done: who falls behind is measured
 from when a job was due, not from when there was time for it.
 """
@@ -29,6 +31,8 @@ from benchmarks.stage import Stage
 PRODUCERS = 2
 MOST_SECONDS = 4.0
 """How long producers hand jobs over as fast as they can, to find what a contender can do."""
+NEARLY = 0.9
+"""The rate that is the same for all, beside what stock Celery can do."""
 PACED_SECONDS = 15.0
 META = "celery-task-meta-"
 LOOK_SECONDS = 0.002
@@ -46,17 +50,27 @@ Seen = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Latency:
-    """How long jobs took, in milliseconds."""
+class Paced:
+    """How long jobs took that were handed over at a rate."""
 
-    most: float
-    """Jobs a second, as fast as producers and workers go."""
     rate: float
-    """Jobs a second while it was measured."""
+    """Jobs a second."""
     milliseconds: list[float] = field(repr=False)
 
     def percentile(self, percent: int) -> float:
         return quantiles(self.milliseconds, n=100)[percent - 1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """How long jobs of a contender took."""
+
+    most: float
+    """Jobs a second, as fast as producers and workers go."""
+    half: Paced
+    """At half of that."""
+    common: Paced
+    """At the rate that is the same for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,19 +105,29 @@ class Runner:
         return due
 
 
-def measure(stage: Stage, door: str) -> Latency:
-    """Find what a contender can do, then measure it at half of that."""
+def measure(stage: Stage, door: str, *, common: float | None = None) -> Latency:
+    """Find what a contender can do, then measure it at half of that, and at `common` jobs a second.
+
+    Where that is not given, it is nearly what this contender can do.
+    """
     with RUNNERS[door](stage) as runner:
         runner.hand_over(door, rate=0, seconds=1, first=0)
         due = runner.hand_over(door, rate=0, seconds=MOST_SECONDS, first=1_000_000)
         took = max(runner.seen[job_id] for job_id in due) - min(due.values())
         most = len(due) / took
-        due = runner.hand_over(door, rate=most / 2, seconds=PACED_SECONDS, first=2_000_000)
         return Latency(
             most=most,
-            rate=most / 2,
-            milliseconds=[1_000 * (runner.seen[job_id] - moment) for job_id, moment in due.items()],
+            half=_paced(runner, door, most / 2, first=2_000_000),
+            common=_paced(runner, door, common or NEARLY * most, first=3_000_000),
         )
+
+
+def _paced(runner: Runner, door: str, rate: float, *, first: int) -> Paced:
+    due = runner.hand_over(door, rate=rate, seconds=PACED_SECONDS, first=first)
+    return Paced(
+        rate=rate,
+        milliseconds=[1_000 * (runner.seen[job_id] - moment) for job_id, moment in due.items()],
+    )
 
 
 @contextmanager

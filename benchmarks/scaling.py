@@ -21,8 +21,9 @@ from rich.table import Table
 
 from benchmarks.costs import CORES, Costs, measure
 from benchmarks.orders import Load
+from domain.jobs.dispatching import Grouping
 
-BATCH = 200
+BATCH = Grouping().most
 BATCHES = 600
 """Batches that are simulated, of which the first sixth warms up."""
 WORKERS = (1, 2, 4)
