@@ -1,6 +1,6 @@
 """Run the contenders in turn, several times, and print medians and ratios.
 
-python -m benchmarks [--only NAME]… [--orders 40000] [--rounds 3] [--processes 4] [--output FOLDER]
+python -m benchmarks [--only NAME]… [--orders 80000] [--rounds 3] [--processes 4] [--output FOLDER]
 """
 
 import argparse
@@ -77,7 +77,7 @@ def _options() -> argparse.Namespace:
         metavar="NAME",
         help=f"leave out all others but {BASELINE}; one or more of: {', '.join(NAMES)}",
     )
-    parser.add_argument("--orders", type=int, default=40_000, help="of a round, for the fastest")
+    parser.add_argument("--orders", type=int, default=80_000, help="of a round, for the fastest")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=4, help="of each contender's workers")
     parser.add_argument("--output", type=Path, default=Path(".tallyman/bench"))

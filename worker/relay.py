@@ -17,7 +17,7 @@ from domain.jobs.queues import QueueSettings, by_priority
 
 log = structlog.get_logger()
 
-CLAIM = 5_000
+CLAIM = 2_000
 """Jobs claimed at once: few enough that the first are published soon."""
 PAUSE_SECONDS = 1.0
 """How long to wait while PostgreSQL or the broker is away."""
