@@ -92,8 +92,9 @@ class Figures:
 
     def _latency_table(self) -> Table:
         table = _table(
-            "From handing over to the committed result",
-            ["contender", "most jobs/s", *2 * ["at jobs/s", "p50 ms", "p99 ms"]],
+            "Milliseconds from handing over to the committed result,"
+            " at half of the most jobs a second and at one rate for all",
+            ["contender", "most", *2 * ["at", "p50", "p99"]],
         )
         for name, found in self.latency.items():
             table.add_row(

@@ -1,6 +1,7 @@
 """The relay, between a real ledger and a real broker."""
 
 import json
+import time
 from base64 import b64decode
 from collections.abc import Iterator
 from threading import Event, Thread
@@ -15,7 +16,7 @@ from adapters.postgres.dispatches import PostgresDispatches
 from domain.jobs.dispatching import Grouping
 from tests.conftest import wait_until
 from tests.jobs import accept, find, submission
-from worker.relay import ENOUGH_WAITING, FULL_SECONDS, Relay
+from worker.relay import ENOUGH_WAITING, FULL_SECONDS, IN_HAND_SECONDS, Relay
 
 
 @pytest.fixture
@@ -82,6 +83,24 @@ class TestRelay:
         sent = messages(valkey)
         assert [len(job_ids) for _, job_ids in sent] == [10] * 10
         assert sorted(job_id for _, job_ids in sent for job_id in job_ids) == ids
+
+    def test_sends_jobs_in_company_once_they_come_fast(
+        self, engine: Engine, relay: Relay, valkey: redis.Redis
+    ) -> None:
+        accept(engine, *(submission(f"slow-{n}") for n in range(4)))
+        relay.relay_once()
+        assert [len(job_ids) for _, job_ids in messages(valkey)] == [1] * 4
+        # A worker takes them at once.
+        valkey.delete("allocation")
+        accept(engine, *(submission(f"fast-{n}") for n in range(6)))
+        relay.relay_once()
+        assert [len(job_ids) for _, job_ids in messages(valkey)] == [6]
+
+        valkey.delete("allocation")
+        time.sleep(IN_HAND_SECONDS)
+        accept(engine, *(submission(f"later-{n}") for n in range(2)))
+        relay.relay_once()
+        assert [len(job_ids) for _, job_ids in messages(valkey)] == [1] * 2
 
     def test_sends_what_was_dispatched_before_alone(
         self, engine: Engine, relay: Relay, valkey: redis.Redis

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import redis
 from kombu import Connection, Consumer, Message, Queue
+from kombu.exceptions import EncodeError
 
 from adapters import redis_transport
 from adapters.redis_transport import UNREADABLE, give_back
@@ -264,3 +265,33 @@ class TestTheAddress:
         connection = Connection(url)
         assert connection.get_transport_cls() is redis_transport.Transport
         assert bool(connection.ssl) is is_encrypted
+
+
+class TestWhatIsPublishedTogether:
+    def test_lies_there_at_the_end_in_its_order(
+        self, broker: redis.Redis, broker_url: str, take: Take
+    ) -> None:
+        with Connection(broker_url) as connection:
+            producer = connection.Producer()
+            with producer.channel.together():
+                for number in range(3):
+                    producer.publish({"number": number}, routing_key="allocation")
+                assert not broker.llen("allocation")
+            producer.publish({"number": 3}, routing_key="allocation")
+        assert [message.payload["number"] for message in take(4)] == [0, 1, 2, 3]
+
+    def test_is_nowhere_where_that_breaks_off(self, broker: redis.Redis, broker_url: str) -> None:
+        redis_transport.install()
+        with Connection(broker_url) as connection:
+            producer = connection.Producer()
+
+            def publish(*bodies: object) -> None:
+                with producer.channel.together():
+                    for body in bodies:
+                        producer.publish(body, routing_key="allocation")
+
+            with pytest.raises(EncodeError):
+                publish("text", object())
+            assert not broker.llen("allocation")
+            producer.publish({"number": 1}, routing_key="allocation")
+        assert broker.llen("allocation") == 1
