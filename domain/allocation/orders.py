@@ -54,7 +54,7 @@ Ranking = tuple[tuple[str, int, date | None], ...]
 
 
 class Allocation(NamedTuple):
-    """Units of a batch that a line has, and why that batch."""
+    """Units of a batch that a line has, and why that batch: thousands a second, so a tuple."""
 
     batch_reference: str
     quantity: int

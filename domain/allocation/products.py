@@ -21,7 +21,7 @@ from domain.allocation.tally import Cause, Counter, StockMovement, Tally
 
 
 class Choice(NamedTuple):
-    """Stock picked for a line but not yet given to it."""
+    """Stock picked for a line but not yet given to it: thousands a second, so a tuple."""
 
     picks: tuple[tuple[Batch, int], ...]
     ranking: Ranking

@@ -33,7 +33,7 @@ class Counter(StrEnum):
 
 
 class StockMovement(NamedTuple):
-    """A change of one counter of one batch by `change` units."""
+    """A change of one counter of one batch by `change` units: thousands a second, so a tuple."""
 
     cause: Cause
     sku: str

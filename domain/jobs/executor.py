@@ -399,6 +399,7 @@ def _worker_lost(job: Job) -> WorkerLost:
 
 
 def _settled(job: Job, outcome: Answer, *, counted: bool) -> Report:
+    """Bring a job to where its row is, now that this is committed."""
     attempts = job.attempts + (not counted)
     match outcome:
         case Succeeded(result=result):
