@@ -3,8 +3,8 @@
 import csv
 import json
 from base64 import b64decode
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from adapters.broker import CeleryBroker
 from adapters.event_stream import RedisEventStream
 from adapters.payloads import Payloads
 from adapters.postgres.dispatches import PostgresDispatches
+from adapters.postgres.engine import create
 from adapters.postgres.outbox_feed import PostgresOutboxFeed
 from adapters.postgres.persistence import Persistently
 from adapters.postgres.queries import JobQueries
@@ -309,3 +310,31 @@ class Stand:
                     [[job_ids], _, _] = json.loads(b64decode(envelope["body"]))
                     found.append((envelope["headers"]["task"], job_ids))
         return found
+
+
+@contextmanager
+def opened(
+    url: str,
+    *,
+    broker_url: str,
+    history: Path,
+    name: str,
+    reached: Callable[[str], None],
+    folder: Path,
+    is_successor: bool,
+) -> Iterator[Stand]:
+    """Give a stand that writes down what its clients did, over an engine of its own."""
+    engine = create(url, by_index=True)
+    try:
+        with History(history) as told:
+            yield Stand(
+                engine=engine,
+                broker_url=broker_url,
+                history=told,
+                name=name,
+                reached=reached,
+                folder=folder,
+                is_successor=is_successor,
+            )
+    finally:
+        engine.dispose()

@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import tempfile
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ import redis
 import structlog
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import Engine
 
 from adapters.embedded.servers import EmbeddedServers
 from adapters.postgres import schema
@@ -31,8 +29,8 @@ from tests.chaos import audit_trail
 from tests.chaos.boundaries import BOUNDARIES
 from tests.chaos.checker import check
 from tests.chaos.families import FAMILIES, Family
-from tests.chaos.history import History
-from tests.chaos.stand import Stand
+from tests.chaos.forked import as_child
+from tests.chaos.stand import Stand, opened
 
 CHUNK = 4
 """Rows of a chunk of a file."""
@@ -127,20 +125,16 @@ class Sweep:
         reached: Callable[[str], None] = lambda _: None,
         is_successor: bool = False,
     ) -> Iterator[Stand]:
-        engine: Engine = create(self.url, by_index=True)
-        try:
-            with History(self.folder / f"{name}.jsonl") as told:
-                yield Stand(
-                    engine=engine,
-                    broker_url=self.broker_url,
-                    history=told,
-                    name=name,
-                    reached=reached,
-                    folder=self.folder / "files" / name,
-                    is_successor=is_successor,
-                )
-        finally:
-            engine.dispose()
+        with opened(
+            self.url,
+            broker_url=self.broker_url,
+            history=self.folder / f"{name}.jsonl",
+            name=name,
+            reached=reached,
+            folder=self.folder / "files" / name,
+            is_successor=is_successor,
+        ) as stand:
+            yield stand
 
 
 def _killer(death: Death) -> Callable[[str], None]:
@@ -165,12 +159,7 @@ def _dies(action: Callable[[], None]) -> bool:
     sys.stderr.flush()
     child = os.fork()
     if not child:
-        try:
-            action()
-        except BaseException:  # noqa: BLE001  nothing may return into the parent's code
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
+        as_child(action)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL, status

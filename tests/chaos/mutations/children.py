@@ -1,9 +1,10 @@
 """Child processes that a load is played by."""
 
 import os
-import signal
-import traceback
 from collections.abc import Callable
+from typing import NoReturn
+
+from tests.chaos import forked
 
 CROWD = 4
 """Processes that work at once."""
@@ -32,12 +33,6 @@ def at_once(work: Callable[[int], None]) -> None:
         os.waitpid(child, 0)
 
 
-def as_child(action: Callable[[], None]) -> None:
-    """Do something and end, with 1 where it fails."""
-    signal.alarm(int(4 * DEADLINE_SECONDS))
-    try:
-        action()
-    except BaseException:  # noqa: BLE001  nothing may return into the parent's code
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
+def as_child(action: Callable[[], None]) -> NoReturn:
+    """Do something and end, with 1 where it fails or takes much too long."""
+    forked.as_child(action, seconds=int(4 * DEADLINE_SECONDS))

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import psycopg
 
-from adapters.postgres.engine import create
 from tests.chaos.evidence import plain
-from tests.chaos.history import History
-from tests.chaos.stand import Stand
+from tests.chaos.stand import Stand, opened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,20 +27,16 @@ class Scene:
         reached: Callable[[str], None] = lambda _: None,
         is_successor: bool = False,
     ) -> Iterator[Stand]:
-        engine = create(self.url, by_index=True)
-        try:
-            with History(self.folder / f"{name}.jsonl") as told:
-                yield Stand(
-                    engine=engine,
-                    broker_url=self.broker_url,
-                    history=told,
-                    name="all",
-                    reached=reached,
-                    folder=self.folder / "files",
-                    is_successor=is_successor,
-                )
-        finally:
-            engine.dispose()
+        with opened(
+            self.url,
+            broker_url=self.broker_url,
+            history=self.folder / f"{name}.jsonl",
+            name="all",
+            reached=reached,
+            folder=self.folder / "files",
+            is_successor=is_successor,
+        ) as stand:
+            yield stand
 
     def execute(self, statement: str) -> None:
         with psycopg.connect(plain(self.url), autocommit=True) as connection:
