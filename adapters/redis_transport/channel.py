@@ -275,11 +275,7 @@ class Channel(stock.Channel):
         finally:
             self._held = None
         if held:
-            is_one = len(held) == 1
-            with (
-                self.conn_or_acquire() as client,
-                client.pipeline(transaction=not is_one) as pipeline,
-            ):
+            with self.conn_or_acquire() as client, client.pipeline() as pipeline:
                 for key, items in held.items():
                     pipeline.lpush(key, *items)
                 pipeline.execute()
