@@ -1,7 +1,6 @@
 """The kinds of process, each built from the settings and run until it is told to stop."""
 
 import os
-import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +27,7 @@ from adapters.postgres.tallies import Folding
 from domain.errors import DomainError
 from domain.jobs.dispatching import Grouping
 from domain.jobs.queues import QUEUES
-from worker import collector, flower, logs
+from worker import collector, flower, logs, stop_signals
 from worker.addresses import Addresses, resolve
 from worker.app import configured
 from worker.event_relay import EventRelay
@@ -106,12 +105,11 @@ def run_relay(settings: Settings) -> None:
         alive=heartbeat.beat,
         tells_messages=settings.log_level == "DEBUG",
     )
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, lambda *_: relay.stopping.set())
     rounds = Rounds(heartbeat=heartbeat, objection=lambda: relay.objection)
     collector.calm()
     try:
         with (
+            stop_signals.setting(relay.stopping),
             _monitored_rounds(settings, rounds),
             _relaying_events(settings, addresses, traces, stopping=relay.stopping),
             _measuring_queues(addresses, relay),
@@ -221,10 +219,9 @@ def run_metrics(settings: Settings) -> None:
         return Standing(detail=objection or "at work", is_ready=objection is None)
 
     stopping = threading.Event()
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, lambda *_: stopping.set())
     port = METRICS_PORT if settings.health_port is None else settings.health_port
     with (
+        stop_signals.setting(stopping),
         closing(ledger),
         monitored(
             settings.model_copy(update={"health_port": port}),

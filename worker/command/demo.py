@@ -12,13 +12,13 @@ from domain.allocation.orders import OrderLine
 from domain.jobs.model import JobState
 from worker.command.exit_codes import ExitCode
 from worker.command.output import fail, note, say, show_table
-from worker.command.signals import until_told
 from worker.command.up import DEMO, WELL_SECONDS
 from worker.demonstration.acts import Demonstration, Findings, Stuck
 from worker.demonstration.shop import Shop, make_shop
 from worker.holding import AlreadyUp, held
 from worker.settings import Settings, load
 from worker.stack import GivenUp, Plan, Stack
+from worker.stop_signals import until_told
 
 MOST_ORDERS = 200_000
 

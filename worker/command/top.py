@@ -25,9 +25,9 @@ from worker.board.history import BACK, History
 from worker.board.observing import Observer
 from worker.command.explanations import explain
 from worker.command.output import JsonOption, show_json
-from worker.command.signals import until_told
 from worker.command.terminal import keys_ending
 from worker.settings import Settings, load
+from worker.stop_signals import until_told
 
 LEAST_INTERVAL, MOST_INTERVAL = 0.2, 60.0
 WORKERS_EVERY = 2.0

@@ -9,10 +9,10 @@ import typer
 from adapters.embedded.servers import EmbeddedServers
 from worker.command.exit_codes import ExitCode
 from worker.command.output import fail, note, say
-from worker.command.signals import until_told
 from worker.holding import AlreadyUp, bring_down, held
 from worker.settings import load
 from worker.stack import GivenUp, Plan, Stack, masked
+from worker.stop_signals import until_told
 
 WELL_SECONDS = 60.0
 """Time that the processes have to be at work after their start."""

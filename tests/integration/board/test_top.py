@@ -93,23 +93,30 @@ class Terminal:
         deadline = time.monotonic() + DEADLINE
         while words not in self.written[after:]:
             assert time.monotonic() < deadline, f"{words!r} is not in {self.written[after:]!r}"
-            if select.select([self.ours], [], [], 0.1)[0]:
-                self._raw += os.read(self.ours, 65_536)
-                self.written = self._raw.decode(errors="replace")
+            self._read()
 
     def resize(self, columns: int, lines: int) -> None:
         fcntl.ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.process.send_signal(signal.SIGWINCH)
 
     def has_ended(self) -> int:
-        code = self.process.wait(timeout=DEADLINE)
+        deadline = time.monotonic() + DEADLINE
+        while self.process.poll() is None:
+            if time.monotonic() > deadline:
+                # Its threads say where they are.
+                self.process.send_signal(signal.SIGABRT)
+                self.process.wait()
+                self._read()
+                pytest.fail(f"it has not ended: {self.written[-20_000:]}")
+            self._read()
+        self._read()
+        return self.process.returncode
+
+    def _read(self) -> None:
+        """Read what it wrote, as a terminal does: who writes to one that is full waits."""
         while select.select([self.ours], [], [], 0.1)[0]:
-            try:
-                self._raw += os.read(self.ours, 65_536)
-            except OSError:
-                break
-        self.written = self._raw.decode(errors="replace")
-        return code
+            self._raw += os.read(self.ours, 65_536)
+            self.written = self._raw.decode(errors="replace")
 
     @property
     def is_as_before(self) -> bool:
@@ -132,6 +139,7 @@ def terminal(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Ter
         env={
             **inherited,
             "TERM": "xterm-256color",
+            "PYTHONFAULTHANDLER": "1",
             "TALLYMAN_DATABASE_URL": database_url,
             "TALLYMAN_BROKER_URL": broker_url,
         },
