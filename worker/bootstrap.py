@@ -60,7 +60,9 @@ def build_runtime(
 ) -> WorkerRuntime:
     """Build what runs jobs; call it after the fork, for connections do not survive one."""
     worker = f"{socket.gethostname()}:{os.getpid()}"
-    engine = create(addresses.database_url, application=f"tallyman {worker}", by_index=True)
+    engine = create(
+        addresses.database_url, application=f"tallyman {worker}", by_index=True, plans_once=True
+    )
     backoff = Backoff(
         base_seconds=settings.retry_base_seconds, cap_seconds=settings.retry_cap_seconds
     )

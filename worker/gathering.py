@@ -30,8 +30,6 @@ MOST_MORE = 250
 """Messages that a worker takes beyond one for each of its processes."""
 EVENTS_SECONDS = 0.05
 """How long events for Flower wait for further ones."""
-LINGER_SECONDS = 0.003
-"""How long a message waits for company while others of its task are in hand."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -93,16 +91,15 @@ class Run:
 
 @dataclass(kw_only=True, eq=False)
 class Gathering:
-    """Lets messages that carry payloads wait for company, as long as others are in hand.
+    """Has messages that carry payloads and wait for a process go to it together.
 
-    The first goes to a process at once. Those that come while it is in hand go together when it
-    is done, or when they have waited a moment: the busier a worker, the more in one transaction.
+    As long as a process is free, each goes to one at once. The busier a worker, the more of them
+    share a transaction.
     """
 
     consumer: Consumer
     pool: TaskPool
     _waiting: deque[Request] = field(default_factory=deque)
-    _waits_since: float = 0.0
     _runs: set[Run] = field(default_factory=set)
     _most: dict[str, int] = field(default_factory=dict)
     """Messages of a task in one transaction."""
@@ -113,16 +110,13 @@ class Gathering:
         """Have a message wait; false where it has to go by itself, now."""
         if not (isinstance(request.task, JobTask) and request.task.may_gather(request)):
             return False
-        if not self._waiting:
-            self._waits_since = time.monotonic()
-            self.consumer.timer.call_after(LINGER_SECONDS, self.hand_over)
         self._waiting.append(request)
         self._ask_for_more()
         return True
 
     def hand_over(self) -> None:
         """Give what waits to processes that are free."""
-        while self._is_due() and self._free_processes() > 0:
+        while self._waiting and self._free_processes() > 0:
             run = Run(self, self._next())
             self._runs.add(run)
             run.start(self.pool)
@@ -153,13 +147,6 @@ class Gathering:
         self._waiting.clear()
         self._runs.clear()
         self._more = 0
-
-    def _is_due(self) -> bool:
-        return bool(self._waiting) and (
-            not self._runs
-            or len(self._waiting) >= self._most_together(self._waiting[0].task.name)
-            or time.monotonic() >= self._waits_since + LINGER_SECONDS
-        )
 
     def _next(self) -> list[Request]:
         """Take what has waited longest, and what came right after it for the same task."""

@@ -24,6 +24,9 @@ _DEFAULTS = {
     "appendfsync": "everysec",
     # The append-only file holds everything; snapshots beside it would only cost.
     "save": "",
+    # Each rewrite holds everybody up for a tenth of a second where the disk is busy, and what jobs
+    # pass through fills Valkey's own 64 MB in seconds. This much is read back in half a second.
+    "auto-aof-rewrite-min-size": "512mb",
     "maxmemory-policy": "noeviction",
 }
 

@@ -324,7 +324,7 @@ def opened(
     is_successor: bool,
 ) -> Iterator[Stand]:
     """Give a stand that writes down what its clients did, over an engine of its own."""
-    engine = create(url, by_index=True)
+    engine = create(url, by_index=True, plans_once=True)
     try:
         with History(history) as told:
             yield Stand(

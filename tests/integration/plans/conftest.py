@@ -109,7 +109,7 @@ def grown(grown_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def grown_worker(grown_url: str) -> Iterator[Engine]:
     """Give an engine as workers have it."""
-    engine = create(grown_url, pool_size=1, by_index=True)
+    engine = create(grown_url, pool_size=1, by_index=True, plans_once=True)
     yield engine
     engine.dispose()
 
