@@ -10,7 +10,7 @@ INSERT INTO event_tally (name, label, hour, number, units)
 SELECT name, label,
        CASE WHEN is_hourly THEN floor(extract(epoch FROM now()) / 3600)::integer END,
        number, units
-FROM json_to_recordset(%(tallies)s::json)
+FROM jsonb_to_recordset(%(tallies)s::jsonb)
     AS tally (name text, label text, is_hourly boolean, number bigint, units bigint)"""
 
 

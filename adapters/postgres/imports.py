@@ -52,7 +52,7 @@ WHERE run_id = %(run_id)s AND number = %(number)s"""
 _ERRORS = """
 INSERT INTO import_error (run_id, line, column_name, code, message, value, is_personal)
 SELECT %(run_id)s, line, column_name, code, message, value, %(is_personal)s
-FROM json_to_recordset(%(rows)s::json)
+FROM jsonb_to_recordset(%(rows)s::jsonb)
     AS error (line integer, column_name text, code text, message text, value text)"""
 
 

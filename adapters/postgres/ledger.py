@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import Connection, Row
 
 from adapters.postgres.job_tally import TALLY, TALLY_FINISHED, TIMES
-from adapters.postgres.rows import as_json, as_rows
+from adapters.postgres.rows import as_array, as_json, as_rows
 from domain.jobs.errors import IdempotencyConflict
 from domain.jobs.executor import failure_of
 from domain.jobs.model import Door, Failure, Job, JobState, Receipt, Submission
@@ -39,12 +39,12 @@ INSERT INTO job (id, kind, queue, door, priority, payload, payload_hash, max_att
                  correlation_id, traceparent, parent_id, next_dispatch)
 SELECT id, kind, queue, 'ledger', priority, payload, decode(payload_hash, 'hex'), max_attempts,
        correlation_id, traceparent, parent_id, now()
-FROM json_to_recordset(%(rows)s::json) {_SUBMITTED}
+FROM jsonb_to_recordset(%(rows)s::jsonb) {_SUBMITTED}
 ON CONFLICT (id) DO NOTHING
 RETURNING id"""
 
 _CLAIM = f"""
-SELECT {_COLUMNS} FROM job WHERE id = ANY(%(ids)s) ORDER BY id FOR NO KEY UPDATE"""
+SELECT {_COLUMNS} FROM job WHERE id = ANY(%(ids)s::text[]) ORDER BY id FOR NO KEY UPDATE"""
 
 _CLAIM_SUBMITTED = f"""
 INSERT INTO job (id, kind, queue, door, priority, payload, payload_hash, max_attempts,
@@ -60,7 +60,7 @@ INSERT INTO job (id, kind, queue, door, priority, payload, payload_hash, max_att
                  correlation_id, traceparent, parent_id, dispatches, next_dispatch)
 SELECT id, kind, queue, 'celery', priority, payload, decode(payload_hash, 'hex'), max_attempts,
        correlation_id, traceparent, parent_id, 1, now() + {LEASE}
-FROM json_to_recordset(%(rows)s::json) {_SUBMITTED}
+FROM jsonb_to_recordset(%(rows)s::jsonb) {_SUBMITTED}
 ORDER BY id
 ON CONFLICT (id) DO NOTHING
 RETURNING {_COLUMNS}"""
@@ -119,12 +119,12 @@ WITH done AS (
         next_dispatch = NULL,
         began_at = now(),
         finished_at = clock_timestamp()
-    FROM json_to_recordset(%(rows)s::json)
+    FROM jsonb_to_recordset(%(rows)s::jsonb)
         AS finished (id text, state text, result jsonb, error jsonb, forget boolean,
                      since timestamptz)
     WHERE job.id = finished.id
       -- Whatever plan a session keeps that was made while the table was empty: by key.
-      AND job.id = ANY(%(ids)s)
+      AND job.id = ANY(%(ids)s::text[])
     RETURNING job.kind, job.state, job.error ->> 'type' AS error, {TIMES}
 )
 {TALLY_FINISHED}"""
@@ -178,6 +178,11 @@ _FORGET_FAILURES = """
 UPDATE job_failure
 SET error = error || '{"message": "scrubbed", "details": {}, "traceback": null}'::jsonb
 WHERE job_id = ANY(%(ids)s)"""
+
+
+# To look one up takes a tenth of the time of asking the enumeration for it.
+_DOORS = {door.value: door for door in Door}
+_STATES = {state.value: state for state in JobState}
 
 
 class PostgresLedger:
@@ -239,7 +244,7 @@ class PostgresLedger:
 
     def claim(self, job_ids: Sequence[str], *, wait: bool) -> list[Job]:
         rows = self._connection.exec_driver_sql(
-            _CLAIM if wait else f"{_CLAIM} SKIP LOCKED", {"ids": list(job_ids)}
+            _CLAIM if wait else f"{_CLAIM} SKIP LOCKED", {"ids": as_array(job_ids)}
         )
         return [self._claimed(row) for row in rows]
 
@@ -294,7 +299,9 @@ class PostgresLedger:
             },
         ).one_or_none()
         if row is None:
-            row = self._connection.exec_driver_sql(_CLAIM, {"ids": [submission.job_id]}).one()
+            row = self._connection.exec_driver_sql(
+                _CLAIM, {"ids": as_array([submission.job_id])}
+            ).one()
             if row.payload_hash != digest:
                 raise IdempotencyConflict.of(submission.job_id)
         return self._claimed(row)
@@ -314,7 +321,7 @@ class PostgresLedger:
         self._connection.exec_driver_sql(
             _FINISH,
             {
-                "ids": [job.id for job, _ in outcomes],
+                "ids": as_array(job.id for job, _ in outcomes),
                 "rows": as_rows(_finished(job, outcome) for job, outcome in outcomes),
                 "count": int(not counted),
             },
@@ -354,7 +361,8 @@ class PostgresLedger:
         return self._claimed(row)
 
     def _claimed(self, row: Row[Any]) -> Job:
-        job = self.claimed[row.id] = job_of(row)
+        job = job_of(row)
+        self.claimed[job.id] = job
         return job
 
 
@@ -366,10 +374,10 @@ def job_of(row: Row[Any]) -> Job:
 def job_fields(row: Row[Any]) -> dict[str, Any]:
     """Return what a row of `job` holds, as the fields of a Job."""
     fields: dict[str, Any] = dict(zip(row._fields, row, strict=True))
-    fields["door"] = Door(row.door)
-    fields["state"] = JobState(row.state)
-    if row.error:
-        fields["error"] = Failure(**row.error)
+    fields["door"] = _DOORS[fields["door"]]
+    fields["state"] = _STATES[fields["state"]]
+    if fields["error"]:
+        fields["error"] = Failure(**fields["error"])
     return fields
 
 

@@ -13,7 +13,7 @@ from domain.messages import Event
 _INSERT = f"""
 WITH tallied AS ({TALLY_EVENTS})
 INSERT INTO outbox (name, aggregate, payload, job_id, correlation_id, traceparent)
-SELECT * FROM json_to_recordset(%(rows)s::json)
+SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb)
     AS event (name text, aggregate text, payload jsonb, job_id text, correlation_id text,
               traceparent text)"""
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine
 
 from adapters.postgres.persistence import postgresql_breaker
+from adapters.postgres.rows import as_array
 from domain.jobs.publishing import RecordedEvent
 
 READER_LOCK = 0x7A11_0B0C
@@ -17,7 +18,7 @@ SELECT id AS outbox_id, event_id::text, name, aggregate, payload::text, job_id, 
        occurred_at, traceparent
 FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT %(limit)s"""
 
-_PUBLISHED = "UPDATE outbox SET published_at = now() WHERE id = ANY(%(ids)s)"
+_PUBLISHED = "UPDATE outbox SET published_at = now() WHERE id = ANY(%(ids)s::bigint[])"
 
 _FORGET = """
 UPDATE outbox SET published_at = NULL
@@ -67,7 +68,8 @@ class OutboxReader:
 
     def mark_published(self, events: Sequence[RecordedEvent]) -> None:
         """Note that these events have reached the stream."""
-        self._connection.exec_driver_sql(_PUBLISHED, {"ids": [event.outbox_id for event in events]})
+        ids = as_array(str(event.outbox_id) for event in events)
+        self._connection.exec_driver_sql(_PUBLISHED, {"ids": ids})
 
     def forget(self, *, at_most: int) -> int:
         """Have the newest published events published again: their stream is lost; count them."""

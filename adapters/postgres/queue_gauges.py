@@ -54,7 +54,7 @@ INSERT INTO queue_gauge
     (queue, waiting, due_since, jobs_per_second, messages, measured_at, good_until)
 SELECT queue, waiting, due_since, jobs_per_second, messages, now(),
        now() + %(good)s * interval '1 second'
-FROM json_to_recordset(%(rows)s::json)
+FROM jsonb_to_recordset(%(rows)s::jsonb)
     AS measured (queue text, waiting integer, due_since timestamptz,
                  jobs_per_second double precision, messages integer)
 ON CONFLICT (queue) DO UPDATE SET

@@ -29,7 +29,7 @@ TURN_SECONDS = 0.2
 
 _NOTE_KINDS = """
 INSERT INTO job_kind (name, queue, max_attempts)
-SELECT name, queue, max_attempts FROM json_to_recordset(%(rows)s::json)
+SELECT name, queue, max_attempts FROM jsonb_to_recordset(%(rows)s::jsonb)
     AS known (name text, queue text, max_attempts smallint)
 ON CONFLICT (name) DO UPDATE SET
     queue = excluded.queue,

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from adapters.postgres import stock_sql as sql
-from adapters.postgres.rows import as_rows
+from adapters.postgres.rows import as_array, as_rows
 from domain.allocation.batches import Batch
 from domain.allocation.commands import Policy
 from domain.allocation.orders import Allocation, LineState, Order, OrderLine, Terms
@@ -48,25 +48,28 @@ class PostgresStock:
 
     def glance(self, skus: Collection[str]) -> dict[str, Product]:
         products: dict[str, Product] = {}
-        for sku, version, *batch in self._read(sql.GLANCE, skus=list(skus)):
+        for sku, version, reference, purchased, allocated, eta, fingerprint in self._read(
+            sql.GLANCE, skus=as_array(skus)
+        ):
             product = products.get(sku)
             if product is None:
                 product = products[sku] = Product(sku=sku, version=version)
-            if batch[0] is not None:
-                found = _batch(batch)
-                product.batches[found.reference] = found
-                self._glanced[found.reference] = found.eta
+            if reference is not None:
+                product.batches[reference] = _batch(
+                    reference, sku, purchased, allocated, eta, fingerprint
+                )
+                self._glanced[reference] = eta
         self._reached("stock.glanced")
         return products
 
     def hold(self, skus: Collection[str], *, batches: bool) -> dict[str, Product]:
         products = {
             row.sku: Product(sku=row.sku, version=row.version)
-            for row in self._read(sql.LOCK_PRODUCTS, skus=list(skus))
+            for row in self._read(sql.LOCK_PRODUCTS, skus=as_array(skus))
         }
         lock = " FOR NO KEY UPDATE" if batches else ""
-        for row in self._read(sql.BATCHES + lock, skus=list(products)):
-            products[row.sku].batches[row.reference] = _batch(row)
+        for row in self._read(sql.BATCHES + lock, skus=as_array(products)):
+            products[row.sku].batches[row.reference] = _batch(*row)
             self._glanced.pop(row.reference, None)
         self._reached("stock.held")
         return products
@@ -90,7 +93,7 @@ class PostgresStock:
             row.order_id: Order(
                 order_id=row.order_id, terms=_terms(row), fingerprint=row.fingerprint, lines=[]
             )
-            for row in self._read(sql.ORDERS, ids=list(order_ids))
+            for row in self._read(sql.ORDERS, ids=as_array(order_ids))
         }
         if orders:
             where = " WHERE order_id = ANY(%(ids)s) ORDER BY order_id, position"
@@ -172,7 +175,7 @@ class PostgresStock:
         moved = self._connection.exec_driver_sql(
             sql.MOVE,
             {
-                "references": references,
+                "references": as_array(references),
                 "changes": as_rows(changes),
                 "movements": as_rows(rows),
             },
@@ -318,8 +321,14 @@ def _line_row(line: OrderLine) -> dict[str, object]:
     }
 
 
-def _batch(row: Sequence[Any]) -> Batch:
-    reference, sku, purchased, allocated, eta, fingerprint = row
+def _batch(  # noqa: PLR0917  the columns of a batch, of which there are thousands a second
+    reference: str,
+    sku: str,
+    purchased: int,
+    allocated: int,
+    eta: date | None,
+    fingerprint: str,
+) -> Batch:
     return Batch(
         reference=reference,
         sku=sku,

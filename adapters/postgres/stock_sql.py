@@ -1,20 +1,20 @@
 """The statements of `adapters.postgres.stock`, in the order in which a job comes to them."""
 
 GLANCE = """
-SELECT product.sku, product.version, reference, batch.sku, purchased, allocated, eta, fingerprint
+SELECT product.sku, product.version, reference, purchased, allocated, eta, fingerprint
 FROM product LEFT JOIN batch ON batch.sku = product.sku AND allocated < purchased
-WHERE product.sku = ANY(%(skus)s)"""
+WHERE product.sku = ANY(%(skus)s::text[])"""
 
 LOCK_PRODUCTS = """
-SELECT sku, version FROM product WHERE sku = ANY(%(skus)s) ORDER BY sku FOR NO KEY UPDATE"""
+SELECT sku, version FROM product WHERE sku = ANY(%(skus)s::text[]) ORDER BY sku FOR NO KEY UPDATE"""
 
 BATCHES = """
 SELECT reference, sku, purchased, allocated, eta, fingerprint
-FROM batch WHERE sku = ANY(%(skus)s) ORDER BY reference"""
+FROM batch WHERE sku = ANY(%(skus)s::text[]) ORDER BY reference"""
 
 ORDERS = """
 SELECT order_id, policy, may_split, strategy, priority, sequence, fingerprint
-FROM sales_order WHERE order_id = ANY(%(ids)s)"""
+FROM sales_order WHERE order_id = ANY(%(ids)s::text[])"""
 
 LOCK_ORDERS = """
 SELECT order_id FROM sales_order WHERE order_id = ANY(%(ids)s)
@@ -41,7 +41,7 @@ ORDER BY order_id, line_id, batch_reference"""
 NEW_ORDERS = """
 WITH placed AS MATERIALIZED (
     SELECT *, nextval('sales_order_sequence_seq') AS sequence
-    FROM json_to_recordset(%(rows)s::json)
+    FROM jsonb_to_recordset(%(rows)s::jsonb)
         AS placed (order_id text, policy text, may_split boolean, strategy text,
                    priority smallint, fingerprint text, job_id text)
 )
@@ -52,19 +52,19 @@ ON CONFLICT (order_id) DO NOTHING"""
 
 NEW_LINES = """
 INSERT INTO order_line (order_id, line_id, position, sku, quantity, state)
-SELECT * FROM json_to_recordset(%(rows)s::json)
+SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb)
     AS placed (order_id text, line_id text, position smallint, sku text, quantity integer,
                state text)"""
 
 CHANGED_LINES = """
 UPDATE order_line AS line SET quantity = changed.quantity, state = changed.state
-FROM json_to_recordset(%(rows)s::json)
+FROM jsonb_to_recordset(%(rows)s::jsonb)
     AS changed (order_id text, line_id text, quantity integer, state text)
 WHERE line.order_id = changed.order_id AND line.line_id = changed.line_id"""
 
 RELEASE = """
 DELETE FROM allocation
-USING json_to_recordset(%(rows)s::json)
+USING jsonb_to_recordset(%(rows)s::jsonb)
     AS released (order_id text, line_id text, batch_reference text)
 WHERE allocation.order_id = released.order_id AND allocation.line_id = released.line_id
   AND allocation.batch_reference = released.batch_reference"""
@@ -72,7 +72,7 @@ WHERE allocation.order_id = released.order_id AND allocation.line_id = released.
 NEW_ALLOCATIONS = """
 INSERT INTO allocation
     (order_id, line_id, batch_reference, quantity, strategy, ranking, job_id)
-SELECT * FROM json_to_recordset(%(rows)s::json)
+SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb)
     AS held (order_id text, line_id text, batch_reference text, quantity integer, strategy text,
              ranking jsonb, job_id text)"""
 
@@ -83,13 +83,13 @@ ON CONFLICT (order_id, line_id, batch_reference) DO UPDATE SET
 
 VERSIONS = """
 UPDATE product SET version = changed.version
-FROM json_to_recordset(%(rows)s::json) AS changed (sku text, version bigint)
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS changed (sku text, version bigint)
 WHERE product.sku = changed.sku"""
 
 # Counters start at 0: the movements of the same transaction bring them to what they are.
 SET_BATCHES = """
 INSERT INTO batch (reference, sku, purchased, eta, fingerprint)
-SELECT reference, sku, 0, eta, fingerprint FROM json_to_recordset(%(rows)s::json)
+SELECT reference, sku, 0, eta, fingerprint FROM jsonb_to_recordset(%(rows)s::jsonb)
     AS batch (reference text, sku text, eta date, fingerprint text)
 ORDER BY reference
 ON CONFLICT (reference) DO UPDATE SET eta = excluded.eta
@@ -97,10 +97,10 @@ WHERE batch.fingerprint = excluded.fingerprint"""
 
 MOVE = """
 WITH change AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(%(changes)s::json)
+    SELECT * FROM jsonb_to_recordset(%(changes)s::jsonb)
         AS change (reference text, purchased integer, allocated integer, glanced boolean, eta date)
 ), locked AS MATERIALIZED (
-    SELECT reference FROM batch WHERE reference = ANY(%(references)s)
+    SELECT reference FROM batch WHERE reference = ANY(%(references)s::text[])
     ORDER BY reference FOR NO KEY UPDATE
 ), moved AS (
     UPDATE batch SET
@@ -121,7 +121,7 @@ WITH change AS MATERIALIZED (
            CASE counter WHEN 'purchased' THEN purchased ELSE allocated END + already,
            CASE counter WHEN 'purchased' THEN purchased ELSE allocated END + already + change,
            order_id, line_id
-    FROM json_to_recordset(%(movements)s::json)
+    FROM jsonb_to_recordset(%(movements)s::jsonb)
         AS movement (job_id text, cause text, sku text, batch_reference text, counter text,
                      already integer, change integer, order_id text, line_id text,
                      place integer)

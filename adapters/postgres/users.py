@@ -42,7 +42,7 @@ _TOMBSTONES = text("""
 """)
 
 _ROWS = """
-    json_to_recordset(CAST(:rows AS json)) AS new (
+    jsonb_to_recordset(CAST(:rows AS jsonb)) AS new (
         id text, external_id text, username text, username_key text, email text, email_key text,
         email_verified boolean, name text, status text, version integer, password_hash text
     )

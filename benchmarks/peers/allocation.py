@@ -26,7 +26,7 @@ ORDER BY eta NULLS FIRST, reference"""
 # That a batch gives no more than it has, its CHECK says.
 WRITE = """
 WITH line AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(%(lines)s::json)
+    SELECT * FROM jsonb_to_recordset(%(lines)s::jsonb)
         AS line (line_id text, position smallint, sku text, quantity integer, reference text,
                  ranking jsonb)
 ), placed AS (

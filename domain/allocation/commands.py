@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from hashlib import sha256
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from domain.allocation.errors import (
     InvalidIdentifier,
@@ -109,6 +109,14 @@ class Line(Message):
         if self.line_id:
             _check_identifier("line_id", self.line_id)
 
+    def numbered(self, position: int) -> Self:
+        """Return the same line with its position as its id; the rest was checked before."""
+        twin = object.__new__(type(self))
+        object.__setattr__(twin, "sku", self.sku)
+        object.__setattr__(twin, "quantity", self.quantity)
+        object.__setattr__(twin, "line_id", str(position))
+        return twin
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllocateOrder(Command):
@@ -139,9 +147,7 @@ class AllocateOrder(Command):
                 {"order_id": self.order_id, "lines": len(self.lines)},
             )
         numbered = [
-            line
-            if line.line_id
-            else Line(sku=line.sku, quantity=line.quantity, line_id=str(position))
+            line if line.line_id else line.numbered(position)
             for position, line in enumerate(self.lines, start=1)
         ]
         object.__setattr__(self, "lines", tuple(numbered))

@@ -141,8 +141,10 @@ class Product:
             line.state = LineState.PARTIALLY_ALLOCATED
         tally.touch(line)
         return tuple(
-            Portion(batch=batch.reference, quantity=quantity, eta=batch.eta)
-            for batch, quantity in choice.picks
+            [
+                Portion(batch=batch.reference, quantity=quantity, eta=batch.eta)
+                for batch, quantity in choice.picks
+            ]
         )
 
     def take_back(
