@@ -61,9 +61,9 @@ class Settings(BaseSettings):
     retry_cap_seconds: Annotated[float, Field(gt=0)] = 600.0
     """No retry waits longer than this."""
 
-    relay_batch: Annotated[int, Field(ge=1, le=1000)] = 400
+    relay_batch: Annotated[int, Field(ge=1, le=1000)] = 1_000
     """Job ids in one message, when there is a backlog."""
-    relay_depth: Annotated[int, Field(ge=1)] = 24
+    relay_depth: Annotated[int, Field(ge=1)] = 12
     """Messages in a queue beyond which the relay waits: with fewer, priorities act sooner."""
     relay_poll_seconds: Annotated[float, Field(gt=0, le=1)] = 1.0
     """How often the relay looks without being told, up to 1; retries become due this way."""

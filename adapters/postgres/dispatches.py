@@ -195,7 +195,7 @@ def _claim(connection: Connection, queue: str, *, limit: int, is_idle: bool) -> 
             correlation_id,
             traceparent,
             payload,
-        ) in connection.exec_driver_sql(_CLAIM, parameters)
+        ) in connection.exec_driver_sql(_CLAIM, parameters).all()
     ]
 
 

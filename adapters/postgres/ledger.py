@@ -1,7 +1,7 @@
 """The ledger of jobs, within one transaction."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
@@ -180,6 +180,9 @@ SET error = error || '{"message": "scrubbed", "details": {}, "traceback": null}'
 WHERE job_id = ANY(%(ids)s)"""
 
 
+_FIELDS = tuple(field.name for field in fields(Job))
+"""Fields of a Job, which `_COLUMNS` gives in their order."""
+
 # To look one up takes a tenth of the time of asking the enumeration for it.
 _DOORS = {door.value: door for door in Door}
 _STATES = {state.value: state for state in JobState}
@@ -204,7 +207,7 @@ class PostgresLedger:
             _ACCEPT,
             {"rows": as_rows(_submitted(*each, origin=origin) for each in submissions)},
         )
-        new = set(written.scalars())
+        new = set(written.scalars().all())
         known = self._known([s.job_id for s, _, _ in submissions if s.job_id not in new])
         receipts: list[Receipt] = []
         conflicts: list[str] = []
@@ -246,7 +249,8 @@ class PostgresLedger:
         rows = self._connection.exec_driver_sql(
             _CLAIM if wait else f"{_CLAIM} SKIP LOCKED", {"ids": as_array(job_ids)}
         )
-        return [self._claimed(row) for row in rows]
+        # All at once: one by one they take twice as long to fetch.
+        return [self._claimed(row) for row in rows.all()]
 
     def claim_submitted(self, submission: Submission, *, queue: str, max_attempts: int) -> Job:
         return self._write_or_claim(
@@ -258,7 +262,7 @@ class PostgresLedger:
     ) -> list[Job]:
         rows = as_rows(_submitted(submission, queue, max_attempts) for submission in submissions)
         written = self._connection.exec_driver_sql(_CLAIM_NEW, {"rows": rows})
-        return [self._claimed(row) for row in written]
+        return [self._claimed(row) for row in written.all()]
 
     def put_off(
         self,
@@ -361,24 +365,19 @@ class PostgresLedger:
         return self._claimed(row)
 
     def _claimed(self, row: Row[Any]) -> Job:
-        job = job_of(row)
+        job = Job(**job_fields(_FIELDS, row))
         self.claimed[job.id] = job
         return job
 
 
-def job_of(row: Row[Any]) -> Job:
-    """Read a row of `job` that holds all the columns of a Job."""
-    return Job(**job_fields(row))
-
-
-def job_fields(row: Row[Any]) -> dict[str, Any]:
-    """Return what a row of `job` holds, as the fields of a Job."""
-    fields: dict[str, Any] = dict(zip(row._fields, row, strict=True))
-    fields["door"] = _DOORS[fields["door"]]
-    fields["state"] = _STATES[fields["state"]]
-    if fields["error"]:
-        fields["error"] = Failure(**fields["error"])
-    return fields
+def job_fields(names: Sequence[str], row: Row[Any]) -> dict[str, Any]:
+    """Return what a row of `job` holds in columns of these names, as the fields of a Job."""
+    values: dict[str, Any] = dict(zip(names, row, strict=True))
+    values["door"] = _DOORS[values["door"]]
+    values["state"] = _STATES[values["state"]]
+    if values["error"]:
+        values["error"] = Failure(**values["error"])
+    return values
 
 
 def _submitted(

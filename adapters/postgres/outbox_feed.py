@@ -63,7 +63,7 @@ class OutboxReader:
 
     def unpublished(self, *, limit: int) -> list[RecordedEvent]:
         """Return the oldest events that are not yet published, in order."""
-        rows = self._connection.exec_driver_sql(_UNPUBLISHED, {"limit": limit})
+        rows = self._connection.exec_driver_sql(_UNPUBLISHED, {"limit": limit}).all()
         return [RecordedEvent._make(row) for row in rows]
 
     def mark_published(self, events: Sequence[RecordedEvent]) -> None:

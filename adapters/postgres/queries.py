@@ -238,4 +238,4 @@ def _newest(states: Sequence[JobState]) -> str:
 
 
 def _job_view(row: Row[Any]) -> JobView:
-    return JobView(**job_fields(row))
+    return JobView(**job_fields(row._fields, row))

@@ -63,7 +63,7 @@ class Dispatch:
 class Grouping:
     """How many jobs go into one message."""
 
-    most: int = 400
+    most: int = 1_000
     """Jobs in one message at the most."""
     spread: int = 8
     """Messages that a backlog is spread over before they grow, so that all workers have some."""

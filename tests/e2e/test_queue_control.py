@@ -19,7 +19,7 @@ from tests.e2e.processes import ProcessContainer, eventually
 from worker.queue_gate import FRESH_SECONDS
 
 QUEUE = "allocation"
-ORDERS = 6_000
+ORDERS = 30_000
 
 
 @pytest.fixture
