@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_process_init
+from celery.signals import worker_process_init, worker_ready
 from kombu import Queue
 
 from adapters import redis_transport
@@ -62,6 +62,7 @@ def build_app(
         collector.calm()
 
     worker_process_init.connect(after_fork, weak=False)
+    worker_ready.connect(lambda **_: collector.calm(), weak=False)
     register(app, KINDS.values(), runtime)
     run_progress.install(app)
     return app

@@ -75,7 +75,6 @@ def run_worker(settings: Settings, *, queues: Sequence[str], concurrency: int) -
         stand=consuming.stand,
         collectors=[consuming.collector(), board],
     ):
-        collector.calm()
         worker.start()
     return int(worker.exitcode or 0)
 
