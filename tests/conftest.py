@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from threading import Event
 from time import monotonic
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import psycopg
@@ -19,6 +20,8 @@ from adapters.embedded.servers import Addresses, EmbeddedServers
 from adapters.postgres import schema
 from adapters.postgres.engine import create
 from tests.databases import drop
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[1]
 
@@ -103,9 +106,10 @@ def _url(servers: Addresses, database: str) -> str:
     return urlsplit(servers.database_url)._replace(path=f"/{database}").geturl()
 
 
-def wait_until(condition: Callable[[], object], *, seconds: float = 20) -> None:
-    """Wait until `condition` holds; fail after `seconds`."""
+def wait_until(condition: Callable[[], T], *, seconds: float = 20) -> T:
+    """Wait until `condition` holds, and return what it gave; fail after `seconds`."""
     deadline = monotonic() + seconds
-    while not condition():
+    while not (given := condition()):
         assert monotonic() < deadline, f"waited {seconds} s in vain"
         Event().wait(0.02)
+    return given

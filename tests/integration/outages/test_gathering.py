@@ -171,8 +171,10 @@ class TestMessagesInHandTogether:
         wait_until(lambda: taken(site) == 2 + BEHIND, seconds=PATIENCE)
         go_on(site, "plug")
 
-        wait_until(lambda: in_hand(site) and site.have_succeeded(["plug"]), seconds=PATIENCE)
-        [(backend, child)] = in_hand(site)
+        # What is seen is kept: between two of its sleeps it does not show.
+        [(backend, child)] = wait_until(
+            lambda: in_hand(site) if site.have_succeeded(["plug"]) else [], seconds=PATIENCE
+        )
         os.kill(child, signal.SIGKILL)
         site.execute(f"SELECT pg_terminate_backend({backend})", is_super=True)
         go_on(site, "killer")
