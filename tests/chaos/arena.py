@@ -28,9 +28,6 @@ WORKERS = ("worker-1", "worker-2")
 RELAYS = ("relay-1", "relay-2")
 CHILDREN = 2
 """Of each worker."""
-DISK = "1200m"
-"""Size of the disk that can be filled."""
-
 POSTGRES_OPTIONS: Mapping[str, str] = {
     # So few that a fault can take them all.
     "max_connections": "70",
@@ -102,11 +99,11 @@ class Arena:
 
 
 @contextmanager
-def arena(folder: Path, *, needs_disk: bool) -> Iterator[Arena]:
+def arena(folder: Path, *, disk_size: str | None) -> Iterator[Arena]:
     """Set everything up, and take it down again; `folder` keeps logs and histories.
 
-    With `needs_disk`, PostgreSQL's data lie on a small file system in memory where one may be
-    mounted, so that it can be filled.
+    With a `disk_size`, PostgreSQL's data lie on a file system of that size in memory where one may
+    be mounted, so that it can be filled.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
@@ -118,7 +115,7 @@ def arena(folder: Path, *, needs_disk: bool) -> Iterator[Arena]:
             stack.enter_context(tempfile.TemporaryDirectory(prefix="tallyman-chaos-", dir=_TMP))
         )
         scratch.chmod(0o755)
-        disk = stack.enter_context(_disk(scratch / "disk")) if needs_disk else None
+        disk = stack.enter_context(_disk(scratch / "disk", disk_size)) if disk_size else None
         postgres = PostgresServer((disk or scratch) / "postgres")
         valkey = ValkeyServer(scratch / "valkey")
         stack.callback(postgres.remove_data)
@@ -155,10 +152,10 @@ _TMP = "/var/tmp"  # noqa: S108  a folder of our own is made there
 
 
 @contextmanager
-def _disk(place: Path) -> Iterator[Path | None]:
+def _disk(place: Path, size: str) -> Iterator[Path | None]:
     """Mount a small file system, where that is permitted."""
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=0755", "tallyman-chaos", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0755", "tallyman-chaos", str(place)]
     try:
         mounted = os.geteuid() == 0 and subprocess.run(mount, check=False).returncode == 0
     except FileNotFoundError:

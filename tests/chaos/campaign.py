@@ -48,7 +48,7 @@ def run(plan: Plan, *, name: str, folder: Path, pause: float) -> Outcome:
 
     `pause` is the time in seconds between two actions of a client.
     """
-    with arena(folder, needs_disk=True) as place:
+    with arena(folder, disk_size=plan.disk_size) as place:
         nemesis = Nemesis(arena=place, plan=plan)
         began = time.monotonic()
         with Consumer(place):

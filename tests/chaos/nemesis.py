@@ -32,6 +32,8 @@ class Plan:
     """None: until each fault but the long ones was brought about once, whatever its weight."""
     pauses: Mapping[Lane, tuple[float, float]]
     """Seconds between two faults of a lane, from least to most."""
+    disk_size: str = "1200m"
+    """Of PostgreSQL's disk, which can be filled, and takes as much memory then."""
     alone: bool = False
     """Each fault once, and only when nothing is left of the one before, whatever its lane."""
 

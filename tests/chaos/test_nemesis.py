@@ -14,7 +14,7 @@ NEEDS_ROOT = "disk_full"
 
 
 def plan(seed: int, seconds: float | None = None) -> Plan:
-    return Plan(seed=seed, seconds=seconds, pauses=PAUSES)
+    return Plan(seed=seed, seconds=seconds, pauses=PAUSES, disk_size="600m")
 
 
 class TestAPlan:

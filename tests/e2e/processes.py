@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 DEADLINE_SECONDS = 30.0
 POLL_SECONDS = 0.02
+MOST_BETWEEN_SECONDS = 5.0
+"""What counts at most between two answers: a machine that stood still gave nobody time."""
 
 
 def eventually(probe: Callable[[], T | None], *, what: str, within: float = DEADLINE_SECONDS) -> T:
@@ -24,11 +26,13 @@ def eventually(probe: Callable[[], T | None], *, what: str, within: float = DEAD
     Raises:
         TimeoutError: The answer was still false at the deadline.
     """
-    deadline = time.monotonic() + within
+    left, asked = within, time.monotonic()
     while not (answer := probe()):
-        if time.monotonic() > deadline:
+        if left < 0:
             raise TimeoutError(f"{what}: not within {within} seconds, last answer {answer!r}")
         time.sleep(POLL_SECONDS)
+        before, asked = asked, time.monotonic()
+        left -= min(asked - before, MOST_BETWEEN_SECONDS)
     return answer
 
 
