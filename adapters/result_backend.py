@@ -1,6 +1,6 @@
 """Celery's result backend: the ledger itself, and a mirror for clients that know only Redis."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -112,14 +112,16 @@ class RedisMirror:
         # is not copied stays so: it is tried again soon.
         self._breaker = Breaker("redis_mirror", failures=1, seconds=3.0)
 
-    def copy(self, job: Job) -> None:
-        """Store how `job` stands; where Redis is away the ledger still answers."""
-        self._store(
-            job.id,
-            _celery_result(job),
-            STATES[job.state],
-            traceback=job.error.traceback if job.error else None,
-        )
+    def copy(self, *jobs: Job) -> None:
+        """Store how `jobs` stand; where Redis is away the ledger still answers."""
+        # Of these, nothing that is to be kept can be there: they are stored in one go.
+        done = {job.id: job.result for job in jobs if job.state is JobState.SUCCEEDED}
+        if done:
+            self._try(lambda: self._backend.store_successes(done), *done)
+        for job in jobs:
+            if job.id not in done:
+                traceback = job.error.traceback if job.error else None
+                self._store(job.id, _celery_result(job), STATES[job.state], traceback=traceback)
 
     def refuse(self, job_id: str, error: DomainError) -> None:
         """Store a refusal that the ledger cannot: there is no job by such an id."""
@@ -128,13 +130,20 @@ class RedisMirror:
     def _store(
         self, job_id: str, outcome: object, state: str, *, traceback: str | None = None
     ) -> None:
+        self._try(
+            lambda: self._backend.store_result(job_id, outcome, state, traceback=traceback), job_id
+        )
+
+    def _try(self, store: Callable[[], object], *job_ids: str) -> None:
         try:
             with self._breaker.calling():
-                self._backend.store_result(job_id, outcome, state, traceback=traceback)
+                store()
         except CircuitOpen:
-            log.debug("mirror_left_out", job_id=job_id)
+            for job_id in job_ids:
+                log.debug("mirror_left_out", job_id=job_id)
         except Exception as error:  # noqa: BLE001  the outcome is committed, whatever fails here
-            log.warning("mirror_failed", job_id=job_id, error=str(error))
+            for job_id in job_ids:
+                log.warning("mirror_failed", job_id=job_id, error=str(error))
 
 
 class _HastyRedis(RedisBackend):
@@ -151,6 +160,33 @@ class _HastyRedis(RedisBackend):
         super().__init__(**options)
         self.connparams["socket_timeout"] = 1.0
         self.connparams["socket_connect_timeout"] = 1.0
+
+    def store_successes(self, results: Mapping[str, object]) -> None:
+        """Store the results of jobs that have succeeded, in one round trip.
+
+        Celery's own way takes two for each, to keep a success from being overwritten.
+        """
+        values = {
+            self.get_key_for_task(job_id): self.encode(
+                {
+                    "status": states.SUCCESS,
+                    "result": result,
+                    "traceback": None,
+                    "children": [],
+                    "date_done": self.app.now().isoformat(),
+                    "task_id": job_id,
+                }
+            )
+            for job_id, result in results.items()
+        }
+        self.ensure(self._set_all, (values,))
+
+    def _set_all(self, values: Mapping[bytes, bytes]) -> None:
+        with self.client.pipeline() as pipeline:
+            for key, value in values.items():
+                pipeline.set(key, value, ex=self.expires or None)
+                pipeline.publish(key, value)
+            pipeline.execute()
 
 
 def _run_of(job: Job) -> str:

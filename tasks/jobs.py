@@ -44,7 +44,7 @@ REPR_LENGTH = 1_024
 class Mirror(Protocol):
     """Where the outcome of a job that came as a message is copied for its producer."""
 
-    def copy(self, job: Job) -> None: ...
+    def copy(self, *jobs: Job) -> None: ...
 
 
 class Gate(Protocol):
@@ -230,9 +230,13 @@ class JobTask(Task):
         runtime = self.runtime()
         run = runtime.holder.hold_dispatched if is_held else runtime.executor.run_dispatched
         reports = run(self.name, job_ids, redelivered=redelivered)
-        for report in reports:
-            if report.job.door is Door.CELERY and not _is_held(report, is_held=is_held):
-                runtime.mirror.copy(report.job)
+        runtime.mirror.copy(
+            *(
+                report.job
+                for report in reports
+                if report.job.door is Door.CELERY and not _is_held(report, is_held=is_held)
+            )
+        )
         return reports
 
     def _run_submitted(
@@ -243,9 +247,11 @@ class JobTask(Task):
         except InvalidPayload as error:
             # It cannot be stored as it is; what can be, is, so that the refusal is on record.
             submission = self.submission(self.request, {NOT_STORABLE: error.message})
+        if report := ahead.report(submission.job_id):
+            return report
         runtime = self.runtime()
         try:
-            report = ahead.report(submission.job_id) or _run(
+            report = _run(
                 runtime,
                 runtime.traces.adopt(submission),
                 Schedule.of(self.request.headers),

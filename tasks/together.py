@@ -55,7 +55,7 @@ def run_together(task_name: str, messages: Sequence[Message]) -> list[tuple[Any,
     deadline = time.monotonic() + SHARE * (task.soft_time_limit or inf)
     traced: list[tuple[Any, ...]] = []
     try:
-        _run_ahead(task, _submissions(task, messages, payloads))
+        _run_ahead(task, messages, _submissions(task, messages, payloads))
         for (job_id, headers, *_), body in zip(messages, bodies, strict=True):
             if time.monotonic() > deadline:
                 ahead.away = ahead.away or Interrupted("others took their time")
@@ -83,7 +83,9 @@ def _submission(task: JobTask, context: Context, payload: Mapping[str, Any]) -> 
         return None
 
 
-def _run_ahead(task: JobTask, submissions: Sequence[Submission]) -> None:
+def _run_ahead(
+    task: JobTask, messages: Sequence[Message], submissions: Sequence[Submission]
+) -> None:
     if len(submissions) < 2:  # noqa: PLR2004  one is no company
         return
     runtime = task.runtime()
@@ -97,6 +99,8 @@ def _run_ahead(task: JobTask, submissions: Sequence[Submission]) -> None:
                     task.name, [runtime.traces.adopt(each) for each in submissions]
                 )
             ahead.reports = {report.job.id: report for report in reports}
+            wanted = {job_id for job_id, headers, *_ in messages if _is_wanted(headers)}
+            runtime.mirror.copy(*(each.job for each in reports if each.job.id in wanted))
     except SoftTimeLimitExceeded:
         # What is left of the time is too short for any of them: they come again, one by one.
         ahead.away = Interrupted("they took too long together")
@@ -104,3 +108,8 @@ def _run_ahead(task: JobTask, submissions: Sequence[Submission]) -> None:
         ahead.away = error
     except Exception as error:  # noqa: BLE001  whatever it is, one of them meets it by itself
         log.debug("ran_by_themselves", kind=task.name, error=type(error).__name__)
+
+
+def _is_wanted(headers: Mapping[str, Any]) -> bool:
+    """Tell whether a producer may wait for the result."""
+    return not Context(headers).ignore_result

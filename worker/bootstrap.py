@@ -32,7 +32,7 @@ from worker.tracing.untraced import Untraced
 class NoMirror:
     """Copies nothing: there is no Redis, and the ledger answers anyway."""
 
-    def copy(self, job: Job) -> None:
+    def copy(self, *jobs: Job) -> None:
         """Do nothing."""
 
     def refuse(self, job_id: str, error: DomainError) -> None:

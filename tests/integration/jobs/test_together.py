@@ -49,8 +49,8 @@ class Noted:
 
     told: list[tuple[str, JobState]] = field(default_factory=list)
 
-    def copy(self, job: Job) -> None:
-        self.told.append((job.id, job.state))
+    def copy(self, *jobs: Job) -> None:
+        self.told += [(job.id, job.state) for job in jobs]
 
 
 @dataclass(kw_only=True)
