@@ -26,7 +26,7 @@ ENOUGH_WAITING = 4
 KEPT_SECONDS = 0.002
 """How long to wait at first while jobs are kept back; then twice as long each time, as long as
 while a queue is full: nobody may be there to take what waits."""
-COMPANY_SECONDS = 0.003
+COMPANY_SECONDS = 0.001
 """How long to wait after jobs were published: what comes meanwhile goes together."""
 IN_HAND_SECONDS = 0.04
 """How long a message that was sent counts as one that waits: where so many are sent, jobs come fast

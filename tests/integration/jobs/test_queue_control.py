@@ -335,7 +335,8 @@ class TestALimitedQueue:
                 relay.stopping.set()
             for thread in threads:
                 thread.join(10)
-        assert all(relay._paced_at for relay in relays)
+        # Whose turn it is, is chance; but they do take turns.
+        assert sum(bool(relay._paced_at) for relay in relays) > 1
         with engine.connect() as connection:
             # The lease tells when a job was handed out.
             rows = connection.exec_driver_sql(
