@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection
 
 from adapters.postgres.event_tally import TALLY_EVENTS, tally_rows
 from adapters.postgres.rows import as_rows
+from adapters.postgres.statements import Statements
 from domain.imports.columns import Columns
 from domain.imports.rows import Reject, Row
 from domain.imports.runs import OnExists, Plan, Report, RowEnd, RowPolicy, Run, RunState
@@ -63,16 +63,16 @@ ROW_PARTS = 3
 class PostgresImports:
     """Meets `domain.imports.ports.Imports`."""
 
-    def __init__(self, connection: Connection, *, reached: Callable[[str], None]) -> None:
-        self._connection = connection
+    def __init__(self, statements: Statements, *, reached: Callable[[str], None]) -> None:
+        self._statements = statements
         self._reached = reached
 
     def may_scan(self, source: str) -> bool:
-        may = self._connection.exec_driver_sql(_MAY_SCAN, {"source": source}).scalar_one()
+        [(may,)] = self._statements.ask(_MAY_SCAN, {"source": source})
         return bool(may)
 
     def open(self, run: Run, *, digest: str) -> bool:
-        written = self._connection.exec_driver_sql(
+        written = self._statements.write(
             _OPEN,
             {
                 "id": run.id,
@@ -86,11 +86,11 @@ class PostgresImports:
                 "is_open": run.state.is_open,
             },
         )
-        return written.rowcount == 1
+        return written == 1
 
     def add_chunk(self, run: Run, number: int, rows: Sequence[Row | Reject]) -> None:
         self._reached("import.taking")
-        self._connection.exec_driver_sql(
+        self._statements.tell(
             _ADD_CHUNK,
             {
                 "run_id": run.id,
@@ -102,9 +102,10 @@ class PostgresImports:
         )
 
     def locked(self, run_id: str) -> Run | None:
-        row = self._connection.exec_driver_sql(_LOCK, {"id": run_id}).one_or_none()
-        if row is None:
+        rows = self._statements.ask(_LOCK, {"id": run_id})
+        if not rows:
             return None
+        [row] = rows
         return Run(
             id=row.id,
             plan=_plan(row.plan),
@@ -121,21 +122,19 @@ class PostgresImports:
         )
 
     def chunk(self, run: Run, number: int) -> list[Row | Reject]:
-        content = self._connection.exec_driver_sql(
-            _CHUNK, {"id": run.id, "number": number}
-        ).scalar_one()
+        [(content,)] = self._statements.ask(_CHUNK, {"id": run.id, "number": number})
         return [_unpacked(packed) for packed in orjson.loads(content)]
 
     def holds_rows(self, run: Run) -> bool:
-        held = self._connection.exec_driver_sql(
-            "SELECT content IS NOT NULL FROM import_chunk"
-            " WHERE run_id = %(id)s AND number = %(number)s",
+        held = self._statements.ask(
+            "SELECT FROM import_chunk"
+            " WHERE run_id = %(id)s AND number = %(number)s AND content IS NOT NULL",
             {"id": run.id, "number": run.next_chunk},
-        ).scalar()
+        )
         return bool(held)
 
     def save(self, run: Run) -> None:
-        self._connection.exec_driver_sql(
+        self._statements.tell(
             _SAVE,
             {
                 "id": run.id,
@@ -152,12 +151,12 @@ class PostgresImports:
             },
         )
         if run.state in (RunState.FINISHED, RunState.REFUSED):
-            self._connection.exec_driver_sql(_FORGET, {"id": run.id})
+            self._statements.tell(_FORGET, {"id": run.id})
 
     def report(self, run: Run, number: int, report: Report, *, job_id: str) -> None:
         self._reached("import.counting")
         is_check = job_id.endswith(f":check:{number}")
-        self._connection.exec_driver_sql(
+        self._statements.tell(
             _DONE,
             {
                 "run_id": run.id,
@@ -169,7 +168,7 @@ class PostgresImports:
             },
         )
         if not (is_check or run.plan.dry_run):
-            self._connection.exec_driver_sql(
+            self._statements.tell(
                 TALLY_EVENTS,
                 {"tallies": tally_rows(import_rows(run.plan.target, report.ends))},
             )
@@ -184,7 +183,7 @@ class PostgresImports:
                 }
                 for error in report.errors
             ]
-            self._connection.exec_driver_sql(
+            self._statements.tell(
                 _ERRORS,
                 {"run_id": run.id, "rows": as_rows(rows), "is_personal": run.plan.is_personal},
             )

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row
 
 from adapters.postgres.job_tally import TALLY, TALLY_FINISHED, TIMES
 from adapters.postgres.rows import as_array, as_json, as_rows
+from adapters.postgres.statements import Statements
 from domain.jobs.errors import IdempotencyConflict
 from domain.jobs.executor import failure_of
 from domain.jobs.model import Door, Failure, Job, JobState, Receipt, Submission
@@ -192,9 +192,9 @@ class PostgresLedger:
     """Meets `domain.jobs.ports.Jobs`."""
 
     def __init__(
-        self, connection: Connection, *, backoff: Backoff, place: Callable[[Job], str | None]
+        self, statements: Statements, *, backoff: Backoff, place: Callable[[Job], str | None]
     ) -> None:
-        self._connection = connection
+        self._statements = statements
         self._backoff = backoff
         self._place = place
         self.claimed: dict[str, Job] = {}
@@ -203,11 +203,11 @@ class PostgresLedger:
     def accept(self, submissions: Sequence[tuple[Submission, str, int]]) -> list[Receipt]:
         # What a job hands over goes on where it is, in a trace.
         origin = self._place(*self.claimed.values()) if len(self.claimed) == 1 else None
-        written = self._connection.exec_driver_sql(
+        written = self._statements.ask(
             _ACCEPT,
             {"rows": as_rows(_submitted(*each, origin=origin) for each in submissions)},
         )
-        new = set(written.scalars().all())
+        new = {row.id for row in written}
         known = self._known([s.job_id for s, _, _ in submissions if s.job_id not in new])
         receipts: list[Receipt] = []
         conflicts: list[str] = []
@@ -224,33 +224,32 @@ class PostgresLedger:
         if conflicts:
             raise IdempotencyConflict.of(*conflicts)
         if new:
-            self._connection.exec_driver_sql(f"NOTIFY {CHANNEL}")
+            self._statements.tell(f"NOTIFY {CHANNEL}")
         return receipts
 
     def _known(self, job_ids: Sequence[str]) -> dict[str, tuple[JobState, bytes]]:
         if not job_ids:
             return {}
-        rows = self._connection.exec_driver_sql(
+        rows = self._statements.ask(
             "SELECT id, state, payload_hash FROM job WHERE id = ANY(%(ids)s)", {"ids": job_ids}
         )
         return {row.id: (JobState(row.state), row.payload_hash) for row in rows}
 
     def keep_waiting(self, job_id: str) -> None:
-        self._connection.exec_driver_sql(_KEEP_WAITING, {"id": job_id})
+        self._statements.tell(_KEEP_WAITING, {"id": job_id})
 
     def make_due(self, job_id: str) -> None:
-        self._connection.exec_driver_sql(_MAKE_DUE, {"id": job_id})
-        self._connection.exec_driver_sql(f"NOTIFY {CHANNEL}")
+        self._statements.tell(_MAKE_DUE, {"id": job_id})
+        self._statements.tell(f"NOTIFY {CHANNEL}")
 
     def cancel(self, job_id: str) -> None:
-        self._connection.exec_driver_sql(_CANCEL, {"id": job_id})
+        self._statements.tell(_CANCEL, {"id": job_id})
 
     def claim(self, job_ids: Sequence[str], *, wait: bool) -> list[Job]:
-        rows = self._connection.exec_driver_sql(
+        rows = self._statements.ask(
             _CLAIM if wait else f"{_CLAIM} SKIP LOCKED", {"ids": as_array(job_ids)}
         )
-        # All at once: one by one they take twice as long to fetch.
-        return [self._claimed(row) for row in rows.all()]
+        return [self._claimed(row) for row in rows]
 
     def claim_submitted(self, submission: Submission, *, queue: str, max_attempts: int) -> Job:
         return self._write_or_claim(
@@ -261,8 +260,7 @@ class PostgresLedger:
         self, submissions: Sequence[Submission], *, queue: str, max_attempts: int
     ) -> list[Job]:
         rows = as_rows(_submitted(submission, queue, max_attempts) for submission in submissions)
-        written = self._connection.exec_driver_sql(_CLAIM_NEW, {"rows": rows})
-        return [self._claimed(row) for row in written.all()]
+        return [self._claimed(row) for row in self._statements.ask(_CLAIM_NEW, {"rows": rows})]
 
     def put_off(
         self,
@@ -288,7 +286,7 @@ class PostgresLedger:
         self, statement: str, submission: Submission, terms: dict[str, object]
     ) -> Job:
         digest = submission.payload_hash()
-        row = self._connection.exec_driver_sql(
+        rows = self._statements.ask(
             statement,
             {
                 "id": submission.job_id,
@@ -301,28 +299,24 @@ class PostgresLedger:
                 "parent_id": submission.parent_id,
                 **terms,
             },
-        ).one_or_none()
-        if row is None:
-            row = self._connection.exec_driver_sql(
-                _CLAIM, {"ids": as_array([submission.job_id])}
-            ).one()
-            if row.payload_hash != digest:
+        )
+        if not rows:
+            rows = self._statements.ask(_CLAIM, {"ids": as_array([submission.job_id])})
+            if rows[0].payload_hash != digest:
                 raise IdempotencyConflict.of(submission.job_id)
-        return self._claimed(row)
+        return self._claimed(rows[0])
 
     def release(self, job_ids: Sequence[str], *, queue: str, suspected: bool) -> None:
-        self._connection.exec_driver_sql(
+        self._statements.tell(
             _RELEASE, {"ids": list(job_ids), "queue": queue, "suspected": suspected}
         )
 
     def begin_attempt(self, job: Job, *, lost: Failure) -> Job:
-        row = self._connection.exec_driver_sql(
-            _BEGIN, {"id": job.id, "lost": _json(asdict(lost))}
-        ).one()
+        [row] = self._statements.ask(_BEGIN, {"id": job.id, "lost": _json(asdict(lost))})
         return self._claimed(row)
 
     def finish(self, outcomes: Sequence[tuple[Job, Outcome]], *, counted: bool) -> None:
-        self._connection.exec_driver_sql(
+        self._statements.tell(
             _FINISH,
             {
                 "ids": as_array(job.id for job, _ in outcomes),
@@ -332,15 +326,15 @@ class PostgresLedger:
         )
         forgotten = [job.id for job, outcome in outcomes if _is_forgotten(outcome)]
         if forgotten:
-            self._connection.exec_driver_sql(_FORGET_FAILURES, {"ids": forgotten})
+            self._statements.tell(_FORGET_FAILURES, {"ids": forgotten})
 
     def take_back_attempt(self, job: Job) -> None:
-        self._connection.exec_driver_sql(_TAKE_BACK, {"id": job.id})
+        self._statements.tell(_TAKE_BACK, {"id": job.id})
 
     def fail(self, job: Job, failure: Failure, *, worker: str, counted: bool, spare: bool) -> Job:
         error = _json(asdict(failure))
         traceparent = self._place(job)
-        row = self._connection.exec_driver_sql(
+        [row] = self._statements.ask(
             _FAIL,
             {
                 "id": job.id,
@@ -351,8 +345,8 @@ class PostgresLedger:
                 "base": self._backoff.base_seconds,
                 "cap": self._backoff.cap_seconds,
             },
-        ).one()
-        self._connection.exec_driver_sql(
+        )
+        self._statements.tell(
             _FAILURE,
             {
                 "id": job.id,
@@ -364,13 +358,13 @@ class PostgresLedger:
         )
         return self._claimed(row)
 
-    def _claimed(self, row: Row[Any]) -> Job:
+    def _claimed(self, row: Sequence[Any]) -> Job:
         job = Job(**job_fields(_FIELDS, row))
         self.claimed[job.id] = job
         return job
 
 
-def job_fields(names: Sequence[str], row: Row[Any]) -> dict[str, Any]:
+def job_fields(names: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
     """Return what a row of `job` holds in columns of these names, as the fields of a Job."""
     values: dict[str, Any] = dict(zip(names, row, strict=True))
     values["door"] = _DOORS[values["door"]]

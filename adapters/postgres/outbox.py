@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from sqlalchemy import Connection
-
 from adapters.postgres.event_tally import TALLY_EVENTS, tally_rows
 from adapters.postgres.rows import as_rows
+from adapters.postgres.statements import Statements
 from domain.jobs.model import Job
 from domain.measures import measure
 from domain.messages import Event
@@ -21,8 +20,8 @@ SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb)
 class PostgresOutbox:
     """Collects the events of one transaction and writes them in one statement."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
         self._events: list[tuple[str, Event]] = []
 
     def record(self, job_id: str, events: Iterable[Event]) -> None:
@@ -45,7 +44,7 @@ class PostgresOutbox:
             return
         recorded, self._events = self._events, []
         places = {job_id: place(jobs[job_id]) for job_id, _ in recorded if job_id in jobs}
-        self._connection.exec_driver_sql(
+        self._statements.tell(
             _INSERT,
             {
                 "rows": as_rows(

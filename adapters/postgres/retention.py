@@ -1,6 +1,6 @@
 """Deleting what is old, a little at a time."""
 
-from sqlalchemy import Connection
+from adapters.postgres.statements import Statements
 
 _JOBS = """
 DELETE FROM job WHERE id IN (
@@ -38,15 +38,15 @@ DELETE FROM parked_message WHERE id IN (
 class PostgresRetention:
     """Meets `domain.jobs.maintenance.Retention`."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
 
     def prune(self, *, older_than_days: int, at_most: int) -> dict[str, int]:
         limits = {"days": older_than_days, "at_most": at_most}
         return {
-            "jobs": self._connection.exec_driver_sql(_JOBS, limits).rowcount,
-            "events": self._connection.exec_driver_sql(_EVENTS, limits).rowcount,
-            "import_chunks": self._connection.exec_driver_sql(_CHUNKS, limits).rowcount,
-            "import_errors": self._connection.exec_driver_sql(_ERRORS, limits).rowcount,
-            "parked_messages": self._connection.exec_driver_sql(_MESSAGES, limits).rowcount,
+            "jobs": self._statements.write(_JOBS, limits),
+            "events": self._statements.write(_EVENTS, limits),
+            "import_chunks": self._statements.write(_CHUNKS, limits),
+            "import_errors": self._statements.write(_ERRORS, limits),
+            "parked_messages": self._statements.write(_MESSAGES, limits),
         }

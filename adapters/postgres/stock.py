@@ -1,15 +1,14 @@
 """Products, batches, orders and lines, read and written a batch of jobs at a time."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from sqlalchemy import Connection, Row
-
 from adapters.postgres import stock_sql as sql
 from adapters.postgres.rows import as_array, as_rows
+from adapters.postgres.statements import Row, Statement, Statements
 from domain.allocation.batches import Batch
 from domain.allocation.commands import Policy
 from domain.allocation.orders import Allocation, LineState, Order, OrderLine, Terms
@@ -30,8 +29,8 @@ class Pending:
 class PostgresStock:
     """Meets `domain.allocation.ports.Stock`."""
 
-    def __init__(self, connection: Connection, *, reached: Callable[[str], None]) -> None:
-        self._connection = connection
+    def __init__(self, statements: Statements, *, reached: Callable[[str], None]) -> None:
+        self._statements = statements
         self._reached = reached
         self._movements: list[tuple[str, StockMovement]] = []
         self._glanced: dict[str, date | None] = {}
@@ -46,11 +45,22 @@ class PostgresStock:
         self._movements = pending.movements
         self._glanced = pending.glanced
 
+    def look(
+        self, order_ids: Collection[str], skus: Collection[str]
+    ) -> tuple[dict[str, Order], dict[str, Product]]:
+        self.flush()
+        orders, products = self._statements.ask_together(
+            Statement(sql.ORDERS, {"ids": as_array(order_ids)}),
+            Statement(sql.GLANCE, {"skus": as_array(skus)}),
+        )
+        return self._orders(orders), self._glance(products)
+
     def glance(self, skus: Collection[str]) -> dict[str, Product]:
+        return self._glance(self._read(sql.GLANCE, skus=as_array(skus)))
+
+    def _glance(self, rows: Iterable[Row]) -> dict[str, Product]:
         products: dict[str, Product] = {}
-        for sku, version, reference, purchased, allocated, eta, fingerprint in self._read(
-            sql.GLANCE, skus=as_array(skus)
-        ):
+        for sku, version, reference, purchased, allocated, eta, fingerprint in rows:
             product = products.get(sku)
             if product is None:
                 product = products[sku] = Product(sku=sku, version=version)
@@ -89,11 +99,14 @@ class PostgresStock:
         return {row.reference: row.sku for row in rows}
 
     def orders(self, order_ids: Collection[str]) -> dict[str, Order]:
+        return self._orders(self._read(sql.ORDERS, ids=as_array(order_ids)))
+
+    def _orders(self, rows: Iterable[Row]) -> dict[str, Order]:
         orders = {
             row.order_id: Order(
                 order_id=row.order_id, terms=_terms(row), fingerprint=row.fingerprint, lines=[]
             )
-            for row in self._read(sql.ORDERS, ids=as_array(order_ids))
+            for row in rows
         }
         if orders:
             where = " WHERE order_id = ANY(%(ids)s) ORDER BY order_id, position"
@@ -172,23 +185,20 @@ class PostgresStock:
             for reference in references
         ]
         self._reached("stock.before_move")
-        moved = self._connection.exec_driver_sql(
+        self._statements.tell(
             sql.MOVE,
             {
                 "references": as_array(references),
                 "changes": as_rows(changes),
                 "movements": as_rows(rows),
             },
-        ).scalar_one()
-        if moved != len(references):
-            raise StaleDecision(
-                f"{len(references) - moved} batches have too few units left, or another eta"
-            )
+            check=_all(references, "batches have too few units left, or another eta"),
+        )
 
     def _read(self, statement: str, **parameters: Any) -> Sequence[Any]:
         # What is read includes what this transaction has saved.
         self.flush()
-        return self._connection.exec_driver_sql(statement, parameters).all()
+        return self._statements.ask(statement, parameters)
 
     def _lines(self, where: str, **parameters: Any) -> list[OrderLine]:
         lines = {
@@ -219,7 +229,7 @@ class PostgresStock:
         )
 
     def _save_batches(self, batches: Mapping[str, Batch]) -> None:
-        written = self._write_rows(
+        self._write_rows(
             sql.SET_BATCHES,
             [
                 {
@@ -230,14 +240,13 @@ class PostgresStock:
                 }
                 for batch in batches.values()
             ],
+            check=_all(batches, "batches were created meanwhile"),
         )
-        if written != len(batches):
-            raise StaleDecision(f"{len(batches) - written} batches were created meanwhile")
 
     def _add_orders(
         self, placed: Sequence[tuple[str, Order]], lines: Mapping[tuple[str, str], OrderLine]
     ) -> None:
-        written = self._write_rows(
+        self._write_rows(
             sql.NEW_ORDERS,
             [
                 {
@@ -251,9 +260,8 @@ class PostgresStock:
                 }
                 for job_id, order in placed
             ],
+            check=_all(placed, "orders were placed meanwhile"),
         )
-        if written != len(placed):
-            raise StaleDecision(f"{len(placed) - written} orders were placed meanwhile")
         self._write_rows(
             sql.NEW_LINES,
             [
@@ -305,11 +313,25 @@ class PostgresStock:
         self._write_rows(sql.NEW_ALLOCATIONS, first)
         self._write_rows(sql.ALLOCATE, held)
 
-    def _write_rows(self, statement: str, rows: Sequence[Mapping[str, object]]) -> int:
-        if not rows:
-            return 0
-        parameters = {"rows": as_rows(rows)}
-        return self._connection.exec_driver_sql(statement, parameters).rowcount
+    def _write_rows(
+        self,
+        statement: str,
+        rows: Sequence[Mapping[str, object]],
+        *,
+        check: Callable[[int], None] | None = None,
+    ) -> None:
+        if rows:
+            self._statements.tell(statement, {"rows": as_rows(rows)}, check=check)
+
+
+def _all(wanted: Sized, otherwise: str) -> Callable[[int], None]:
+    """Check that as many rows are written as are wanted; or else the decision is stale."""
+
+    def check(written: int) -> None:
+        if written != len(wanted):
+            raise StaleDecision(f"{len(wanted) - written} {otherwise}")
+
+    return check
 
 
 def _line_row(line: OrderLine) -> dict[str, object]:
@@ -339,7 +361,7 @@ def _batch(  # noqa: PLR0917  the columns of a batch, of which there are thousan
     )
 
 
-def _terms(row: Row[Any]) -> Terms:
+def _terms(row: Row) -> Terms:
     return Terms(
         policy=Policy(row.policy),
         may_split=row.may_split,
@@ -349,7 +371,7 @@ def _terms(row: Row[Any]) -> Terms:
     )
 
 
-def _allocation(row: Row[Any]) -> Allocation:
+def _allocation(row: Row) -> Allocation:
     return Allocation(
         batch_reference=row.batch_reference,
         quantity=row.quantity,

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Engine, Row
 
+from adapters.postgres.statements import Statements
 from adapters.postgres.stock import PostgresStock
 from domain.allocation.errors import OrderNotFound
 from domain.allocation.orders import LineState, Order, OrderState
@@ -176,7 +177,7 @@ class StockQueries:
     def order(self, order_id: str) -> Order | None:
         """Return an order with its lines, their allocations, and why each was made."""
         with self._engine.connect() as connection:
-            stock = PostgresStock(connection, reached=lambda _: None)
+            stock = PostgresStock(Statements(connection), reached=lambda _: None)
             return stock.orders([order_id]).get(order_id)
 
     def orders(

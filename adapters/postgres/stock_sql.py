@@ -128,4 +128,4 @@ WITH change AS MATERIALIZED (
     JOIN moved ON moved.reference = batch_reference
     ORDER BY place
 )
-SELECT count(*) FROM moved"""
+SELECT FROM moved"""

@@ -15,6 +15,7 @@ from adapters.postgres.ledger import PostgresLedger
 from adapters.postgres.outbox import PostgresOutbox
 from adapters.postgres.persistence import is_contention, is_outage
 from adapters.postgres.retention import PostgresRetention
+from adapters.postgres.statements import Statements
 from adapters.postgres.stock import PostgresStock
 from adapters.postgres.users import PostgresUsers
 from domain.errors import DomainError, StaleDecision
@@ -36,6 +37,7 @@ class PostgresUnitOfWork:
     def __init__(
         self,
         connection: Connection,
+        statements: Statements,
         *,
         backoff: Backoff,
         decode: Decoder,
@@ -45,18 +47,19 @@ class PostgresUnitOfWork:
         place: Callable[[Job], str | None],
     ) -> None:
         self._connection = connection
-        self._outbox = PostgresOutbox(connection)
+        self._statements = statements
+        self._outbox = PostgresOutbox(statements)
         self._reached = reached
         self._place = place
         self._decode = decode
         self._afterwards: list[Callable[[], None]] = []
         self.sources = sources
         self.locks_first = locks_first
-        self.jobs = PostgresLedger(connection, backoff=backoff, place=place)
-        self.stock = PostgresStock(connection, reached=reached)
-        self.users = PostgresUsers(connection)
-        self.imports = PostgresImports(connection, reached=reached)
-        self.retention = PostgresRetention(connection)
+        self.jobs = PostgresLedger(statements, backoff=backoff, place=place)
+        self.stock = PostgresStock(statements, reached=reached)
+        self.users = PostgresUsers(statements)
+        self.imports = PostgresImports(statements, reached=reached)
+        self.retention = PostgresRetention(statements)
 
     def __enter__(self) -> Self:
         return self
@@ -92,15 +95,18 @@ class PostgresUnitOfWork:
             RowsBroken: It failed for no reason that passes by itself; what the business refuses
                 is raised as it is.
         """
+        self._statements.settle()
         savepoint = self._connection.begin_nested()
         stock, outbox = self.stock.pending(), self._outbox.pending()
         try:
             yield
+            self._statements.settle()
         except (StaleDecision, SourceAway):
             raise
         except Exception as error:
             if is_contention(error) or is_outage(error):
                 raise
+            self._statements.forget()
             savepoint.rollback()
             self.stock.restore(stock)
             self._outbox.restore(outbox)
@@ -113,6 +119,7 @@ class PostgresUnitOfWork:
         """Write what is left, hot rows last, and commit."""
         self._outbox.flush(self.jobs.claimed, self._place)
         self.stock.flush()
+        self._statements.settle()
         self._reached("commit.ready")
         self._connection.commit()
         for action in self._afterwards:
@@ -144,10 +151,12 @@ class BeginPostgresWork:
 
     def __call__(self, *, locks_first: bool = False, patient: bool = True) -> PostgresUnitOfWork:
         connection = self.engine.connect()
+        statements = Statements(connection)
         if not patient:
-            connection.exec_driver_sql(IMPATIENT)
+            statements.tell(IMPATIENT)
         return PostgresUnitOfWork(
             connection,
+            statements,
             backoff=self.backoff,
             decode=self.decode,
             sources=self.sources,

@@ -1,13 +1,12 @@
 """Users in PostgreSQL: a batch is one statement, whatever its size."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from psycopg.errors import UniqueViolation
-from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import IntegrityError
 
 from adapters.postgres.rows import as_rows
+from adapters.postgres.statements import Row, Statements
 from domain.errors import StaleDecision
 from domain.users.email import EmailAddress
 from domain.users.identity import Forgotten, IdentityField, IdentityKey, Username
@@ -19,45 +18,44 @@ _COLUMNS = """
     version, password_hash
 """
 
-_MATCHING = text(f"""
+_MATCHING = f"""
     SELECT {_COLUMNS} FROM user_account
-    WHERE id = ANY(CAST(:ids AS text[]))
-       OR external_id = ANY(CAST(:external_ids AS text[]))
-       OR email_key = ANY(CAST(:email_keys AS text[]))
-       OR username_key = ANY(CAST(:username_keys AS text[]))
+    WHERE id = ANY(%(ids)s::text[])
+       OR external_id = ANY(%(external_ids)s::text[])
+       OR email_key = ANY(%(email_keys)s::text[])
+       OR username_key = ANY(%(username_keys)s::text[])
     ORDER BY id
     FOR SHARE
-""")
+"""
 
 # In id order: two batches must not deadlock.
-_LOCKED = text(f"""
+_LOCKED = f"""
     SELECT {_COLUMNS} FROM user_account
-    WHERE id = ANY(CAST(:ids AS text[]))
+    WHERE id = ANY(%(ids)s::text[])
     ORDER BY id
     FOR UPDATE
-""")
+"""
 
-_TOMBSTONES = text("""
-    SELECT digest FROM erased_identity WHERE digest = ANY(CAST(:digests AS bytea[]))
-""")
+_TOMBSTONES = """
+    SELECT digest FROM erased_identity WHERE digest = ANY(%(digests)s::bytea[])
+"""
 
 _ROWS = """
-    jsonb_to_recordset(CAST(:rows AS jsonb)) AS new (
+    jsonb_to_recordset(%(rows)s::jsonb) AS new (
         id text, external_id text, username text, username_key text, email text, email_key text,
         email_verified boolean, name text, status text, version integer, password_hash text
     )
 """
 
 # By email: two batches that hold the same people wait for each other instead of deadlocking.
-_ADD = text(f"""
+_ADD = f"""
     INSERT INTO user_account ({_COLUMNS})
     SELECT {_COLUMNS} FROM {_ROWS}
     ORDER BY email_key
     ON CONFLICT DO NOTHING
-    RETURNING id
-""")
+"""
 
-_SAVE = text(f"""
+_SAVE = f"""
     UPDATE user_account AS stored
     SET external_id = new.external_id,
         username = new.username, username_key = new.username_key,
@@ -66,21 +64,21 @@ _SAVE = text(f"""
         password_hash = new.password_hash, updated_at = now()
     FROM {_ROWS}
     WHERE stored.id = new.id
-""")
+"""
 
-_ENTOMB = text("""
+_ENTOMB = """
     INSERT INTO erased_identity (digest)
-    SELECT unnest(CAST(:digests AS bytea[]))
+    SELECT unnest(%(digests)s::bytea[])
     ON CONFLICT DO NOTHING
-""")
+"""
 
 # A user's jobs name the id. A job of another id speaks of the same person only where it did
 # not succeed: the address was taken. Earlier addresses are known from the user's own jobs that did.
 # LATERAL makes it one index probe for each value: the planner has no statistics of what a
 # partial index covers, and would read the whole ledger for a batch.
-_JOBS_ABOUT = text("""
+_JOBS_ABOUT = """
     WITH own AS MATERIALIZED (
-        SELECT found.* FROM unnest(CAST(:ids AS text[])) AS person (id)
+        SELECT found.* FROM unnest(%(ids)s::text[]) AS person (id)
         CROSS JOIN LATERAL (
             SELECT job.id, job.payload, job.state FROM job
             WHERE job.queue = 'users' AND job.id = person.id
@@ -89,7 +87,7 @@ _JOBS_ABOUT = text("""
             WHERE job.queue = 'users' AND job.payload ->> 'user_id' = person.id
         ) AS found
     ), address AS MATERIALIZED (
-        SELECT lower(unnest(CAST(:addresses AS text[]))) AS email
+        SELECT lower(unnest(%(addresses)s::text[])) AS email
         UNION
         SELECT lower(payload ->> 'email') FROM own
         WHERE state = 'succeeded' AND payload ->> 'email' IS NOT NULL
@@ -103,31 +101,31 @@ _JOBS_ABOUT = text("""
           AND job.state IN ('rejected', 'dead', 'cancelled')
         OFFSET 0
     ) AS found
-""")
+"""
 
 # The hash of the payload stays, so that a job id used again is still told apart.
-_SCRUB = text("""
+_SCRUB = """
     WITH scrubbed AS (
         UPDATE job
         SET payload = '{}',
             result = CASE WHEN result IS NOT NULL THEN CAST('{}' AS jsonb) END,
             error = CASE WHEN jsonb_typeof(error) = 'object'
-                THEN error || CAST(:nothing AS jsonb) ELSE error END,
+                THEN error || %(nothing)s::jsonb ELSE error END,
             scrubbed_at = now()
-        WHERE id = ANY(CAST(:job_ids AS text[]))
+        WHERE id = ANY(%(job_ids)s::text[])
           AND state IN ('succeeded', 'rejected', 'dead', 'cancelled')
           AND scrubbed_at IS NULL
         RETURNING id
     )
-    UPDATE job_failure SET error = error || CAST(:nothing AS jsonb)
-    WHERE job_id = ANY(CAST(:job_ids AS text[])) AND job_id IN (SELECT id FROM scrubbed)
-""")
+    UPDATE job_failure SET error = error || %(nothing)s::jsonb
+    WHERE job_id = ANY(%(job_ids)s::text[]) AND job_id IN (SELECT id FROM scrubbed)
+"""
 
 # The cell that an import found wrong may be of somebody who is registered by another row.
-_SCRUB_ERRORS = text("""
+_SCRUB_ERRORS = """
     UPDATE import_error SET value = NULL
-    WHERE is_personal AND value IS NOT NULL AND lower(value) = ANY(CAST(:values AS text[]))
-""")
+    WHERE is_personal AND value IS NOT NULL AND lower(value) = ANY(%(values)s::text[])
+"""
 
 # What stays of an error is its type and module.
 _NOTHING = """{
@@ -138,8 +136,8 @@ _NOTHING = """{
 class PostgresUsers:
     """Users in the tables `user_account` and `erased_identity`, within one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
 
     def matching(self, *, ids: Collection[str], keys: Collection[IdentityKey]) -> list[User]:
         if not ids and not keys:
@@ -147,7 +145,7 @@ class PostgresUsers:
         values: dict[IdentityField, list[str]] = {each: [] for each in IdentityField}
         for key in keys:
             values[key.field].append(key.value)
-        rows = self._connection.execute(
+        rows = self._statements.ask(
             _MATCHING,
             {
                 "ids": list(ids),
@@ -159,26 +157,26 @@ class PostgresUsers:
         return [_user(row) for row in rows]
 
     def locked(self, ids: Collection[str]) -> dict[str, User]:
-        rows = self._connection.execute(_LOCKED, {"ids": list(ids)})
+        rows = self._statements.ask(_LOCKED, {"ids": list(ids)})
         return {row.id: _user(row) for row in rows}
 
     def tombstones(self, digests: Collection[bytes]) -> set[bytes]:
         if not digests:
             return set()
-        found = self._connection.execute(_TOMBSTONES, {"digests": list(digests)})
-        return {bytes(digest) for digest in found.scalars()}
+        found = self._statements.ask(_TOMBSTONES, {"digests": list(digests)})
+        return {row.digest for row in found}
 
     def add(self, users: Sequence[User]) -> None:
-        added = self._connection.execute(_ADD, {"rows": as_rows(map(_columns, users))}).all()
-        if len(added) < len(users):
-            message = f"{len(users) - len(added)} of {len(users)} new users hold a taken key"
-            raise StaleDecision(message)
+        def check(added: int) -> None:
+            if added < len(users):
+                message = f"{len(users) - added} of {len(users)} new users hold a taken key"
+                raise StaleDecision(message)
+
+        self._statements.tell(_ADD, {"rows": as_rows(map(_columns, users))}, check=check)
 
     def save(self, users: Sequence[User]) -> None:
         try:
-            saved = self._connection.execute(
-                _SAVE, {"rows": as_rows(map(_columns, users))}
-            ).rowcount
+            saved = self._statements.write(_SAVE, {"rows": as_rows(map(_columns, users))})
         except IntegrityError as error:
             if not isinstance(error.orig, UniqueViolation):
                 raise
@@ -191,19 +189,19 @@ class PostgresUsers:
 
     def forget(self, people: Sequence[Forgotten]) -> None:
         digests = sorted({digest for person in people for digest in person.digests})
-        self._connection.execute(_ENTOMB, {"digests": digests})
+        self._statements.tell(_ENTOMB, {"digests": digests})
         addresses = {person.email for person in people} | {
             key.value
             for person in people
             for key in person.keys
             if key.field is IdentityField.EMAIL
         }
-        job_ids = self._connection.execute(
+        jobs = self._statements.ask(
             _JOBS_ABOUT,
             {"ids": [person.user_id for person in people], "addresses": list(addresses)},
-        ).scalars()
-        self._connection.execute(_SCRUB_ERRORS, {"values": _cells(people)})
-        self._connection.execute(_SCRUB, {"job_ids": list(job_ids), "nothing": _NOTHING})
+        )
+        self._statements.tell(_SCRUB_ERRORS, {"values": _cells(people)})
+        self._statements.tell(_SCRUB, {"job_ids": [job.id for job in jobs], "nothing": _NOTHING})
 
 
 def _cells(people: Sequence[Forgotten]) -> list[str]:
@@ -229,7 +227,7 @@ def _columns(user: User) -> dict[str, object]:
     }
 
 
-def _user(row: Row[Any]) -> User:
+def _user(row: Row) -> User:
     return User(
         id=row.id,
         status=UserStatus(row.status),
@@ -238,7 +236,7 @@ def _user(row: Row[Any]) -> User:
     )
 
 
-def _profile(row: Row[Any]) -> Profile:
+def _profile(row: Row) -> Profile:
     return Profile(
         username=Username(given=row.username, key=row.username_key),
         email=EmailAddress(given=row.email, key=row.email_key),

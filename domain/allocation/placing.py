@@ -27,12 +27,12 @@ def allocate_orders(
     """
     skus = {line.sku for request in requests for line in request.command.lines}
     order_ids = {request.command.order_id for request in requests}
-    known = work.stock.orders(order_ids)
+    known, glanced = work.stock.look(order_ids, skus)
     held = {line.sku for order in known.values() for line in order.lines}
     if known or work.locks_first:
         # All at once: to lock more products beside those held could deadlock.
         held |= skus
-    decision = _decide(requests, work, known, skus=skus, held=held)
+    decision = _decide(requests, work, known, skus=skus, held=held, glanced=glanced)
     if decision.short and not held:
         held = decision.short
         decision = _decide(requests, work, known, skus=skus, held=held)
@@ -57,9 +57,11 @@ def _decide(
     *,
     skus: set[str],
     held: set[str],
+    glanced: Mapping[str, Product] | None = None,
 ) -> _Decision:
     products = work.stock.hold(held, batches=work.locks_first) if held else {}
-    products |= work.stock.glance(skus - held)
+    if rest := skus - held:
+        products |= work.stock.glance(rest) if glanced is None else glanced
     # Read again, those alone whose products are held: lines are to be trusted under locks only.
     orders = work.stock.orders(known_ids) if known_ids else {}
     decision = _Decision(outcomes=[], tallies=[], short=set())

@@ -80,8 +80,8 @@ def loop_in_c(_: PostgresUnitOfWork) -> None:
 
 def ask_for_ever(work: PostgresUnitOfWork) -> None:
     """Wait for a statement of PostgreSQL's that does not end."""
-    work._connection.exec_driver_sql("SET statement_timeout = 0")
-    work._connection.exec_driver_sql("SELECT pg_sleep(86400)")
+    work._statements.tell("SET statement_timeout = 0")
+    work._statements.ask("SELECT pg_sleep(86400)")
 
 
 SORTS: Mapping[str, Poison] = {

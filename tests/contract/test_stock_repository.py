@@ -5,8 +5,9 @@ from typing import Any, Protocol
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, text
 
+from adapters.postgres.statements import Statements
 from adapters.postgres.stock import PostgresStock
 from domain.allocation.batches import Batch
 from domain.allocation.commands import (
@@ -40,6 +41,7 @@ from tests.fakes.allocation_builders import (
     told,
 )
 from tests.fakes.stock import FakeAllocationWork, FakeStock
+from tests.statements import Watched
 from tests.stock_audit import Books, read_books
 
 
@@ -49,11 +51,29 @@ class FlushedStock(Stock, Protocol):
     def flush(self) -> None: ...
 
 
-class Work:
-    """A unit of work on a real database whose events can be looked at."""
+class SettledStock(PostgresStock):
+    """Stock on a real database, which hears of what it has written when it is flushed."""
 
-    def __init__(self, connection: Connection, *, locks_first: bool = False) -> None:
-        self.stock = PostgresStock(connection, reached=lambda _: None)
+    def __init__(self, statements: Statements) -> None:
+        super().__init__(statements, reached=lambda _: None)
+
+    def flush(self) -> None:
+        super().flush()
+        self._statements.settle()
+
+
+class Work:
+    """A unit of work on a real database whose statements and events can be looked at."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        locks_first: bool = False,
+        before: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.statements = Watched(connection, before=before)
+        self.stock = SettledStock(self.statements)
         self.locks_first = locks_first
         self.recorded: list[tuple[str, Event]] = []
 
@@ -66,7 +86,7 @@ def stock(request: pytest.FixtureRequest) -> FlushedStock:
     if request.param == "fake":
         return FakeStock()
     connection: Connection = request.getfixturevalue("connection")
-    return PostgresStock(connection, reached=lambda _: None)
+    return SettledStock(Statements(connection))
 
 
 @pytest.fixture
@@ -585,8 +605,8 @@ class TestServicesOnPostgres:
         work = Work(connection)
         handle(work, a_batch("b1", 10))
 
-        assert _statements(work, *(an_order(f"o{n}", 20) for n in range(150))) == 7
-        assert _statements(work, *(a_backorder(f"p{n}", 20) for n in range(150))) == 7
+        assert _statements(work, *(an_order(f"o{n}", 20) for n in range(150))) == 6
+        assert _statements(work, *(a_backorder(f"p{n}", 20) for n in range(150))) == 6
 
     def test_create_batches_in_a_constant_number_of_statements(
         self, connection: Connection
@@ -596,19 +616,17 @@ class TestServicesOnPostgres:
         assert _statements(work, *(a_batch(f"b{n}") for n in range(150))) == 8
 
     def test_hold_nothing_that_appears_while_they_lock(self, connection: Connection) -> None:
-        work = Work(connection, locks_first=True)
-
         seen: list[str] = []
 
-        def create_meanwhile(*arguments: Any) -> None:
-            if "FROM batch WHERE sku" in arguments[2] and not seen:
-                seen.append(arguments[2])
+        def create_meanwhile(statement: str) -> None:
+            if "FROM batch WHERE sku" in statement and not seen:
+                seen.append(statement)
                 with connection.engine.begin() as other:
                     late = Work(other)
                     handle(late, a_batch("b1", 5))
                     late.stock.flush()
 
-        event.listen(connection, "before_cursor_execute", create_meanwhile)
+        work = Work(connection, locks_first=True, before=create_meanwhile)
 
         [outcome] = handle(work, an_order("o1", 1))
 
@@ -688,15 +706,8 @@ def _save_and_flush(stock: FlushedStock, tally: Tally) -> None:
 
 
 def _statements(work: Work, *commands: Command) -> int:
-    sent: list[str] = []
     work.stock.flush()
-
-    def note(*arguments: Any) -> None:
-        sent.append(arguments[2])
-
-    connection = work.stock._connection
-    event.listen(connection, "before_cursor_execute", note)
+    before = len(work.statements.sent)
     handle_together(work, *commands)
     work.stock.flush()
-    event.remove(connection, "before_cursor_execute", note)
-    return len(sent)
+    return len(work.statements.sent) - before

@@ -1,21 +1,23 @@
 """The port `Users`: what holds for the fake holds for PostgreSQL."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, text
 
+from adapters.postgres.statements import Statements
 from adapters.postgres.users import PostgresUsers
 from domain.errors import StaleDecision
 from domain.messages import Event
 from domain.users.commands import EraseUser, UpdateUser
 from domain.users.email import EmailAddress
-from domain.users.identity import IdentityField, IdentityKey, Username
+from domain.users.identity import Forgotten, IdentityField, IdentityKey, Username
+from domain.users.model import User
 from domain.users.ports import Users
 from domain.users.services import erase_users, register_users, update_users
 from domain.users.status import UserStatus
@@ -30,6 +32,7 @@ from tests.fakes.user_builders import (
     results,
 )
 from tests.fakes.users import FakeUsers, FakeUsersWork
+from tests.statements import Watched
 
 EMAIL, USERNAME, EXTERNAL_ID = (
     IdentityField.EMAIL,
@@ -38,11 +41,24 @@ EMAIL, USERNAME, EXTERNAL_ID = (
 )
 
 
+class SettledUsers(PostgresUsers):
+    """Users on a real database, which hear at once of what they have written."""
+
+    def add(self, users: Sequence[User]) -> None:
+        super().add(users)
+        self._statements.settle()
+
+    def forget(self, people: Sequence[Forgotten]) -> None:
+        super().forget(people)
+        self._statements.settle()
+
+
 class Work:
     """A unit of work that keeps no events."""
 
     def __init__(self, connection: Connection) -> None:
-        self.users = PostgresUsers(connection)
+        self.statements = Watched(connection)
+        self.users = SettledUsers(self.statements)
 
     def record(self, job_id: str, events: Iterable[Event]) -> None:
         pass
@@ -52,7 +68,7 @@ class Work:
 def users(request: pytest.FixtureRequest) -> Users:
     if request.param == "fake":
         return FakeUsers()
-    return PostgresUsers(request.getfixturevalue("connection"))
+    return SettledUsers(Statements(request.getfixturevalue("connection")))
 
 
 class TestMatching:
@@ -296,7 +312,7 @@ class TestScrubbing:
             error=error | {"traceback": "name='Ada'"},
         )
 
-        PostgresUsers(connection).forget([ada.traces])
+        SettledUsers(Statements(connection)).forget([ada.traces])
 
         rows = connection.execute(text("SELECT * FROM job")).all()
         assert all(row.payload == {} and row.scrubbed_at is not None for row in rows)
@@ -318,7 +334,7 @@ class TestScrubbing:
         )
         _jobs(connection, ("elsewhere", "succeeded", {"user_id": "ada"}), queue="imports")
 
-        PostgresUsers(connection).forget([a_user("ada").traces])
+        SettledUsers(Statements(connection)).forget([a_user("ada").traces])
 
         scrubbed = connection.execute(text("SELECT id FROM job WHERE payload = '{}'"))
         assert scrubbed.scalars().all() == ["refused-to-ada"]
@@ -347,9 +363,9 @@ class TestStoredValues:
             username="\U0001d518" * 50, email=email, name="\ufdfa" * 200, external_id="x" * 255
         )
 
-        PostgresUsers(connection).add([user])
+        SettledUsers(Statements(connection)).add([user])
 
-        [read] = PostgresUsers(connection).matching(ids={"ada"}, keys=())
+        [read] = SettledUsers(Statements(connection)).matching(ids={"ada"}, keys=())
         assert read.known.email == EmailAddress.parse(email)
         assert read.known.username == Username.parse("\U0001d518" * 50)
 
@@ -392,15 +408,9 @@ def _jobs(
 
 
 def _statements(connection: Connection, handler: Any, batch: Any) -> int:  # noqa: ANN401  any kind
-    sent: list[str] = []
-
-    def note(*arguments: Any) -> None:
-        sent.append(arguments[2])
-
-    event.listen(connection, "before_cursor_execute", note)
-    assert set(codes(handler(batch, Work(connection)))) == {"ok"}
-    event.remove(connection, "before_cursor_execute", note)
-    return len(sent)
+    work = Work(connection)
+    assert set(codes(handler(batch, work))) == {"ok"}
+    return len(work.statements.sent)
 
 
 def _process_of(connection: Connection) -> int:

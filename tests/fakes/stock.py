@@ -38,6 +38,11 @@ class FakeStock:
         self._movements: list[MovementRow] = []
         self._unsettled: list[tuple[str, StockMovement]] = []
 
+    def look(
+        self, order_ids: Collection[str], skus: Collection[str]
+    ) -> tuple[dict[str, Order], dict[str, Product]]:
+        return self.orders(order_ids), self.glance(skus)
+
     def glance(self, skus: Collection[str]) -> dict[str, Product]:
         self._read("glance")
         return self._products(skus, only_free=True)

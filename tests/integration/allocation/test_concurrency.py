@@ -138,7 +138,7 @@ class TestManyOrders:
         ]
         accept(engine, *there, *back)
         # The order in the middle is being placed, so both batches stop halfway.
-        middle = stopped(engine, an_order("o4", 1), at="stock.before_move")
+        middle = stopped(engine, an_order("o4", 1), at="commit.ready")
         batches = [Actor(engine, *jobs, together=True).start() for jobs in (there, back)]
         with engine.connect() as connection:
             wait_until_they_wait(connection, 2)

@@ -23,11 +23,11 @@ FULL_DISK = "DO $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_f
 
 
 def finds_the_disk_full(work: PostgresUnitOfWork) -> None:
-    work.jobs._connection.exec_driver_sql(FULL_DISK)
+    work._statements.ask(FULL_DISK)
 
 
 def waits_for_a_lock(work: PostgresUnitOfWork) -> None:
-    work.jobs._connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+    work._statements.ask(f"SELECT pg_advisory_xact_lock({LOCK})")
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def patience(script: Script) -> list[str]:
     times: list[str] = []
 
     def waits(work: PostgresUnitOfWork) -> None:
-        setting = work.jobs._connection.exec_driver_sql("SHOW lock_timeout")
-        times.append(str(setting.scalar_one()))
+        [(setting,)] = work._statements.ask("SHOW lock_timeout")
+        times.append(setting)
         waits_for_a_lock(work)
 
     script.acts["wait"] = waits

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import Engine
@@ -33,9 +33,15 @@ def wait_for_ever(work: PostgresUnitOfWork) -> None:
     watcher = threading.Thread(target=_interrupt_when_asleep, args=[work._connection.engine])
     watcher.start()
     try:
-        work._connection.exec_driver_sql("SELECT pg_sleep(3600)")
+        work._statements.ask("SELECT pg_sleep(3600)")
     finally:
         watcher.join()
+
+
+def wait_for_ever_after_others(work: PostgresUnitOfWork) -> None:
+    """Wait for one statement of several that were sent together."""
+    work._statements.tell("SELECT 1")
+    wait_for_ever(work)
 
 
 def _interrupt_when_asleep(engine: Engine) -> None:
@@ -45,10 +51,14 @@ def _interrupt_when_asleep(engine: Engine) -> None:
 
 
 class TestAStatementThatIsInterrupted:
+    @pytest.mark.parametrize("waits", [wait_for_ever, wait_for_ever_after_others])
     def test_is_given_up_by_the_server_and_fails_the_attempt(
-        self, engine: Engine, caplog: pytest.LogCaptureFixture
+        self,
+        engine: Engine,
+        caplog: pytest.LogCaptureFixture,
+        waits: Callable[[PostgresUnitOfWork], None],
     ) -> None:
-        script = Script(acts={"wait": wait_for_ever})
+        script = Script(acts={"wait": waits})
         executor = build_executor(engine, probe_kinds(script))
 
         report = executor.run_submitted(submission("a", "wait"), redelivered=False)

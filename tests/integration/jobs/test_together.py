@@ -208,7 +208,7 @@ class TestTrouble:
     ) -> None:
         def fails_among_others(work: PostgresUnitOfWork) -> None:
             if len(script.batches[-1]) > 1:
-                work.jobs._connection.exec_driver_sql(trouble)
+                work._statements.ask(trouble)
 
         script.acts["crowded"] = fails_among_others
         outcomes = run(message("a"), message("b", "crowded"), message("c"))

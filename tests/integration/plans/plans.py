@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+import pytest
 from sqlalchemy import Connection, Engine, event
+
+from adapters.postgres.statements import Row, Statement, Statements
 
 LARGE = frozenset(
     {
@@ -101,17 +104,10 @@ def watched(engine: Engine) -> Iterator[Watch]:
     watch = Watch()
 
     def explain(
-        connection: Connection,
-        _cursor: object,
-        statement: str,
-        parameters: Mapping[str, Any],
-        _context: object,
-        _many: object,
+        driver: "psycopg.Connection[Any]", statement: str, parameters: Mapping[str, Any] | None
     ) -> None:
         if not _PLANNED.match(statement):
             return
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, psycopg.Connection)
         with driver.transaction(force_rollback=True), driver.cursor() as cursor:
             cursor.execute(
                 f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}".encode(),
@@ -121,11 +117,36 @@ def watched(engine: Engine) -> Iterator[Watch]:
             [[[found]]] = cursor.fetchall()
         watch.plans.append(Plan(statement=statement, root=found["Plan"]))
 
-    event.listen(engine, "before_cursor_execute", explain)
+    def explain_for_sqlalchemy(
+        connection: Connection,
+        _cursor: object,
+        statement: str,
+        parameters: Mapping[str, Any],
+        _context: object,
+        _many: object,
+    ) -> None:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        explain(driver, statement, parameters)
+
+    def send_each(statements: Statements, *last: Statement) -> "list[psycopg.Cursor[Row]]":
+        # One by one, for what is explained has to find what those before it have written.
+        waiting, statements._waiting = statements._waiting, []
+        sent = []
+        for each in (*waiting, *last):
+            explain(statements._driver, each.text, each.parameters)
+            sent.append(statements._execute(each))
+            if each.check:
+                each.check(sent[-1].rowcount)
+        return sent[len(waiting) :]
+
+    event.listen(engine, "before_cursor_execute", explain_for_sqlalchemy)
     try:
-        yield watch
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Statements, "_send", send_each)
+            yield watch
     finally:
-        event.remove(engine, "before_cursor_execute", explain)
+        event.remove(engine, "before_cursor_execute", explain_for_sqlalchemy)
 
 
 def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -264,7 +264,7 @@ class TestWhatIsOfPeople:
         traced.relay_events()
 
         told = [span.to_json() for span in traced.finished()]
-        assert any("CheckViolation" in each for each in told)
+        assert any("IntegrityError" in each for each in told)
         assert not [each for each in told if mark in each]
 
 

@@ -236,7 +236,7 @@ class TestAllOrNothing:
 
         handle(work, an_order("o1", 6))
 
-        assert work.stock.calls == ["orders", "glance", "hold", "glance", "save"]
+        assert work.stock.calls == ["orders", "glance", "hold", "save"]
 
     def test_message_counts_lines_beyond_three(self, work: FakeAllocationWork) -> None:
         *_, outcome = handle(work, a_batch("b1", 0), an_order("o1", 1, 1, 1, 1, 1))
@@ -306,7 +306,7 @@ class TestBackorder:
 
         handle(work, a_backorder("o1", 6))
 
-        assert work.stock.calls == ["orders", "glance", "hold", "glance", "save"]
+        assert work.stock.calls == ["orders", "glance", "hold", "save"]
 
     def test_does_not_keep_a_new_order_from_what_it_cannot_use(
         self, work: FakeAllocationWork
@@ -417,7 +417,7 @@ class TestARefusedOrderSentAgain:
 
         handle(work, order)
 
-        assert work.stock.calls == ["orders", "hold", "glance", "orders", "save"]
+        assert work.stock.calls == ["orders", "glance", "hold", "orders", "save"]
 
     def test_keeps_its_place_among_the_orders(self, work: FakeAllocationWork) -> None:
         first = an_order("o1", 6)
