@@ -30,10 +30,12 @@ class QoS(stock.QoS):
             super().append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        """Acknowledge a message, together with others in the same round of an event loop."""
+        """Acknowledge a message, together with others where an event loop goes round."""
         if self.channel.is_adrift or not self.channel.connection.bell:
             super().ack(delivery_tag)
             return
+        if not self._acknowledged:
+            self.channel.connection.settle_soon()
         self._acknowledged.append(delivery_tag)
         virtual.QoS.ack(self, delivery_tag)
 
