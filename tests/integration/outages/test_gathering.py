@@ -159,7 +159,7 @@ class TestMessagesInHandTogether:
         worker.wait_for("intake_open")
         site.has_stock()
         site.wait_for_all([site.send(f"order-{number}") for number in range(BEHIND)])
-        assert (taken(site), site.waiting()) == (0, 0)
+        wait_until(lambda: (taken(site), site.waiting()) == (0, 0), seconds=PATIENCE)
 
     def test_are_done_though_their_process_is_killed(self, site: Site) -> None:
         worker = start(site)
