@@ -53,7 +53,7 @@ class Stock(Protocol):
 
         Raises:
             StaleDecision: A batch has too few units left or another eta than was seen, or a new
-                batch or order exists by now.
+                batch or order exists by now. At the latest when the work is committed.
         """
 
 

@@ -28,7 +28,8 @@ class Users(Protocol):
         """Write new users.
 
         Raises:
-            StaleDecision: Somebody holds one of the ids or keys by now.
+            StaleDecision: Somebody holds one of the ids or keys by now. At the latest when the
+                work is committed.
         """
 
     def save(self, users: Sequence[User]) -> None:
