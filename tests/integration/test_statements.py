@@ -1,7 +1,5 @@
 """What a transaction says to PostgreSQL: in order, and no sooner than it has to be said."""
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
@@ -12,13 +10,6 @@ from domain.errors import StaleDecision
 ADD = "INSERT INTO product (sku) VALUES (%(sku)s) ON CONFLICT DO NOTHING"
 ADD_AGAIN = "INSERT INTO product (sku) VALUES (%(sku)s)"
 COUNT = "SELECT count(*) AS products FROM product"
-
-
-@pytest.fixture
-def connection(engine: Engine) -> Iterator[Connection]:
-    """Give a connection on which nothing has begun."""
-    with engine.connect() as connection:
-        yield connection
 
 
 @pytest.fixture
