@@ -37,17 +37,19 @@ class PostgresUnitOfWork:
     def __init__(
         self,
         connection: Connection,
-        statements: Statements,
         *,
         backoff: Backoff,
         decode: Decoder,
         sources: Sources,
         locks_first: bool,
+        patient: bool,
         reached: Callable[[str], None],
         place: Callable[[Job], str | None],
     ) -> None:
         self._connection = connection
-        self._statements = statements
+        self._statements = statements = Statements(connection)
+        if not patient:
+            statements.tell(IMPATIENT)
         self._outbox = PostgresOutbox(statements)
         self._reached = reached
         self._place = place
@@ -150,17 +152,13 @@ class BeginPostgresWork:
     """Says where in a trace a job is that is at work."""
 
     def __call__(self, *, locks_first: bool = False, patient: bool = True) -> PostgresUnitOfWork:
-        connection = self.engine.connect()
-        statements = Statements(connection)
-        if not patient:
-            statements.tell(IMPATIENT)
         return PostgresUnitOfWork(
-            connection,
-            statements,
+            self.engine.connect(),
             backoff=self.backoff,
             decode=self.decode,
             sources=self.sources,
             locks_first=locks_first,
+            patient=patient,
             reached=self.reached,
             place=self.place,
         )
