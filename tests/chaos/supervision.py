@@ -38,8 +38,10 @@ class Kept:
 
     def children(self) -> list[int]:
         """Return the ids of its children: a worker's do the jobs."""
+        # Asked once: it may end in between, and psutil takes no id for that of this very process.
+        pid = self.pid
         try:
-            return [child.pid for child in psutil.Process(self.pid).children()] if self.pid else []
+            return [] if pid is None else [child.pid for child in psutil.Process(pid).children()]
         except psutil.NoSuchProcess:
             return []
 
@@ -101,7 +103,8 @@ class Supervision:
         """Kill a process and leave its children orphans, in the middle of what they do."""
         pid = self.kept[name].pid
         if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def kill_child(self, name: str, chance: random.Random) -> bool:
         """Kill one child of a process, if it has any."""
@@ -120,13 +123,16 @@ class Supervision:
         """
         with self._lock:
             pid = self.kept[name].pid
-            _signal(self.kept[name], signal.SIGSTOP)
+            if pid is not None:
+                _signal(self.kept[name], signal.SIGSTOP)
         try:
             yield pid is not None
         finally:
-            with self._lock:
-                if self.kept[name].pid == pid:
-                    _signal(self.kept[name], signal.SIGCONT)
+            # The group that was stopped, whoever has its name by now: where only its main process
+            # was killed meanwhile, the others would stand still, with all they hold, for good.
+            if pid is not None:
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGCONT)
 
     def _watch(self) -> None:
         while not self._stopping.wait(LOOK_SECONDS):
