@@ -31,6 +31,17 @@ WHERE datname = current_database() AND application_name LIKE 'tallyman %:%'
 AND wait_event = 'PgSleep'
 """
 
+SURE_THAT_ORDERS_TAKE_NO_TIME = """
+import sys
+import worker.gathering
+from worker.command import main
+
+# What it would learn from a hundred orders, on a machine that has time for them.
+worker.gathering.FIRST_TOGETHER = worker.gathering.MOST_TOGETHER
+worker.gathering.TOGETHER_SECONDS = 3600.0
+sys.argv = ["tallyman", "worker"]
+main.main()
+"""
 FAILS_WHATEVER_IT_IS_GIVEN = """
 import sys
 import worker.gathering
@@ -55,16 +66,19 @@ def hanging(site: Site) -> None:
 @pytest.fixture(autouse=True)
 def alone(site: Site) -> None:
     """Have a worker run one job at a time, and give up none."""
-    site.installation.variables = {**site.installation.variables, "TALLYMAN_CONCURRENCY": "1"}
+    site.installation.variables = {
+        **site.installation.variables,
+        "TALLYMAN_CONCURRENCY": "1",
+        "TALLYMAN_DRAIN_SECONDS": "100",
+    }
 
 
 def start(site: Site) -> Running:
-    """Start a worker that has learned that orders take no time."""
+    """Start a worker that knows that orders take no time, and takes many at once."""
     site.start_relay()
-    worker = site.start_worker()
+    worker = site.installation.start(code=SURE_THAT_ORDERS_TAKE_NO_TIME)
     worker.wait_for("intake_open")
     site.has_stock()
-    site.wait_for_all([site.send(f"first-{number}") for number in range(100)])
     return worker
 
 
@@ -182,6 +196,6 @@ class TestMessagesInHandTogether:
         site.wait_for_all([*jobs, "killer"])
         # Theirs is the attempt that each made alone when it came again.
         assert site.no_attempt_was_wasted()
-        assert site.one("SELECT allocated::int FROM batch WHERE reference = 'b'") == 102 + BEHIND
+        assert site.one("SELECT allocated::int FROM batch WHERE reference = 'b'") == 2 + BEHIND
         assert worker.process.poll() is None
         wait_until(lambda: (taken(site), site.waiting()) == (0, 0), seconds=PATIENCE)
