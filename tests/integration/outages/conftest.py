@@ -1,7 +1,7 @@
 """A Tallyman on servers of its own, which its tests stop, freeze and fill."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -117,6 +117,12 @@ class Site:
                 if statement.strip():
                     connection.execute(statement)
 
+    def kill_valkey(self) -> None:
+        """Kill it once all that it has answered is on disk, so that the kill takes nothing."""
+        with redis.Redis.from_url(self.servers.valkey.url()) as client:
+            client.execute_command("WAITAOF", 1, 0, 0)
+        self.servers.valkey.kill()
+
     def waiting(self) -> int:
         """Count the messages that wait in the broker.
 
@@ -131,14 +137,20 @@ def frozen(server: DetachedServer) -> Iterator[None]:
     """Have a server hold still: its connections stay open and nobody answers."""
     assert server.pid is not None
     main = psutil.Process(server.pid)
+    # Before its children are listed, so that it has no other one meanwhile.
+    main.suspend()
+    wait_until(lambda: main.status() == psutil.STATUS_STOPPED)
     processes = [main, *main.children(recursive=True)]
     for process in processes:
-        process.suspend()
+        # A session may end by itself.
+        with suppress(psutil.NoSuchProcess):
+            process.suspend()
     try:
         yield
     finally:
         for process in processes:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +186,13 @@ def site(own_servers: EmbeddedServers, tmp_path: Path) -> Iterator[Site]:
 
 def _empty(site: Site) -> None:
     """Make the database and the broker as on the first day."""
+    # What a killed process has left at work must not meet with this.
+    site.execute(
+        "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND backend_type = 'client backend'",
+        is_super=True,
+    )
     site.execute(
         "DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION tallyman", is_super=True
     )

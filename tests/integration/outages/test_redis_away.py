@@ -11,21 +11,15 @@ import redis
 from adapters.embedded.servers import EmbeddedServers
 from adapters.embedded.valkey import ValkeyServer
 from adapters.event_stream import STREAM, RedisEventStream, StreamAway
-from adapters.postgres.audit import StockAudit
-from adapters.postgres.engine import create
 from domain.jobs.publishing import RecordedEvent
 from tests.conftest import wait_until
 from tests.integration.outages.conftest import PATIENCE, Site, frozen
+from tests.integration.outages.test_gathering import HANGS, go_on, hang
 from tests.integration.processes.conftest import Running
 
 MIRRORED = 30
 ROOM = 400_000
 """Bytes that Redis has left: for a part of the events."""
-
-WAITING_FOR_A_LOCK = """
-SELECT count(*) FROM pg_stat_activity
-WHERE wait_event_type = 'Lock' AND datname = current_database()
-"""
 
 
 def events(site: Site) -> list[str]:
@@ -76,7 +70,8 @@ class TestWhileRedisIsDown:
         self, site: Site, worker: Running, relay: Running
     ) -> None:
         site.has_stock()
-        site.servers.valkey.kill()
+        wait_until(lambda: unpublished(site) == 0, seconds=PATIENCE)
+        site.kill_valkey()
         relay.wait_for("broker_away")
 
         jobs = site.submit_many([f"submitted-{number}" for number in range(300)])
@@ -94,13 +89,13 @@ class TestWhileRedisIsDown:
         self, site: Site, worker: Running, relay: Running
     ) -> None:
         site.has_stock()
-        engine = create(site.servers.postgres.url())
-        with StockAudit(engine).batch_locked("b"):
-            site.send("in-hand")
-            wait_until(lambda: site.one(WAITING_FOR_A_LOCK) == 1, seconds=PATIENCE)
-            site.servers.valkey.kill()
-            worker.wait_for("Connection to broker lost")
-        engine.dispose()
+        # Longer than a job waits for a lock, if need be.
+        with site.connected() as connection:
+            connection.execute(HANGS)
+        hang(site, "in-hand")
+        site.kill_valkey()
+        worker.wait_for("Connection to broker lost")
+        go_on(site, "in-hand")
         # It is acknowledged on a connection that is gone.
         wait_until(lambda: site.have_succeeded(["in-hand"]), seconds=PATIENCE)
 
