@@ -57,7 +57,7 @@ class TestAMessageTakenForACancelledConsumer:
             assert client.hlen("unacked") == 0
 
             consumer.consume()
-            connection.drain_events(timeout=5)
+            connection.drain_events(timeout=60)
 
             assert taken == ["popped"]
             assert client.llen(QUEUE) == client.hlen("unacked") == 0
