@@ -69,6 +69,8 @@ def load(site: Site) -> Iterator[list[str]]:
 
 
 class TestARollingRestartUnderLoad:
+    # Ten programs are started, one after the other.
+    @pytest.mark.timeout(360)
     def test_wastes_no_attempt_and_loses_no_job(self, site: Site) -> None:
         relay = site.start_relay()
         groups = [site.start_worker(), site.start_worker()]
@@ -88,7 +90,8 @@ class TestARollingRestartUnderLoad:
         site.wait_for_all(jobs)
 
         assert site.no_attempt_was_wasted()
-        assert site.waiting() == 0
+        # A hint may come after its job was done, and is answered.
+        wait_until(lambda: site.waiting() == 0, seconds=PATIENCE)
 
 
 @pytest.fixture
@@ -98,9 +101,12 @@ def hasty(site: Site) -> None:
 
 
 def has_come_back(site: Site) -> bool:
-    """Tell whether the one message lies in the broker, and nobody has it."""
+    """Tell whether the message lies in the broker, and nobody has it.
+
+    The relay may have added another: after ten seconds it takes a message for lost.
+    """
     with site.redis as client:
-        return site.waiting() == 1 and client.hlen("unacked") == 0
+        return site.waiting() >= 1 and client.hlen("unacked") == 0
 
 
 class TestAJobThatOutlastsTheDrain:
@@ -129,7 +135,8 @@ class TestAJobThatOutlastsTheDrain:
         tell(worker)
         assert worker.ends() == 0
         assert "jobs_given_back" in worker.complaints
-        assert site.one(HANGING) == 0
+        # PostgreSQL is told to cancel it, and nobody waits to hear that it has.
+        wait_until(lambda: site.one(HANGING) == 0, seconds=PATIENCE)
         wait_until(partial(has_come_back, site), seconds=PATIENCE)
         assert site.one("SELECT coalesce(max(attempts), 0) FROM job WHERE id = 'long'") == 0
 
