@@ -55,7 +55,8 @@ def be_killed(_: PostgresUnitOfWork) -> None:
 def take_all_memory(_: PostgresUnitOfWork) -> NoReturn:
     taken = []
     while True:
-        taken.append(b"x" * PIECE_BYTES)
+        # Zeros, which take no time: others have to be written, for longer than a job may take.
+        taken.append(bytes(PIECE_BYTES))
 
 
 def loop(_: PostgresUnitOfWork) -> NoReturn:
