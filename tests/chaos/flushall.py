@@ -98,18 +98,16 @@ FLUSHED = Disturbance(name="FLUSHALL", happen=flush)
 REPLACED = Disturbance(name="kill -9, empty", happen=replace_by_empty)
 
 
-def run(
-    files: Files, disturbance: Disturbance, *, folder: Path, seconds_an_order: float = 0
-) -> Outcome:
+def run(files: Files, disturbance: Disturbance, *, folder: Path, waits: bool = False) -> Outcome:
     """Import the files into a fresh installation, and disturb it.
 
-    Where an order takes `seconds_an_order` of the database's, few orders are enough for a middle.
+    Where it `waits` in its middle for the disturbance, few orders are enough for a middle.
     """
     installation = Installation(folder=folder)
     with installation.up():
         url = installation.servers.postgres.url()
-        if seconds_an_order:
-            _slow_down(url, seconds_an_order)
+        if waits:
+            _have_it_wait(url, disturbance.share)
         installation.run("import", "batches", str(files.batches))
         log = folder / "orders.log"
         command = ("import", "orders", str(files.orders), "--map", files.mapping, "--json")
@@ -124,6 +122,8 @@ def run(
                 )
                 disturbed = time.time()
                 disturbance.happen(installation.servers)
+            if waits:
+                ledger.execute("DELETE FROM disturbance_to_come")
             importing.wait(COMMAND_SECONDS)
             [began, ended, orders] = ledger.execute(
                 """SELECT extract(epoch FROM created_at)::float,
@@ -147,17 +147,23 @@ def run(
     )
 
 
-def _slow_down(url: str, seconds: float) -> None:
+def _have_it_wait(url: str, share: float) -> None:
+    """Have an import that has done its share wait with the next order for what is to come."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute(
             f"""
-            CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql AS $$
+            CREATE TABLE disturbance_to_come AS SELECT;
+            CREATE FUNCTION wait_for_it() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN
-                PERFORM pg_sleep({seconds});
+                WHILE EXISTS (SELECT FROM disturbance_to_come) AND EXISTS (
+                    SELECT FROM import_run WHERE target = 'orders' AND rows_done > {share} * rows
+                ) LOOP
+                    PERFORM pg_sleep(0.02);
+                END LOOP;
                 RETURN NEW;
             END $$;
-            CREATE TRIGGER take_time BEFORE INSERT ON sales_order
-                FOR EACH ROW EXECUTE FUNCTION take_time();""".encode()
+            CREATE TRIGGER wait_for_it BEFORE INSERT ON sales_order
+                FOR EACH ROW EXECUTE FUNCTION wait_for_it();""".encode()
         )
 
 

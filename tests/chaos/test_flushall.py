@@ -38,7 +38,7 @@ class TestABrokerThatForgets:
     def test_in_the_middle_of_an_import_loses_nothing_of_it(
         self, files: Files, disturbance: Disturbance, tmp_path: Path
     ) -> None:
-        outcome = run(files, disturbance, folder=tmp_path, seconds_an_order=0.001)
+        outcome = run(files, disturbance, folder=tmp_path, waits=True)
 
         assert 0 < outcome.done_before < ORDERS
         assert outcome.ends == {"allocated": ORDERS // 2, "refused": ORDERS // 2}
