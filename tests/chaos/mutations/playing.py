@@ -21,6 +21,7 @@ from tests.chaos.mutations.children import DEADLINE_SECONDS, as_child
 from tests.chaos.mutations.scene import Scene
 from tests.chaos.mutations.switches import nothing
 from tests.databases import drop
+from tests.e2e.processes import eventually
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,13 @@ def _play(scene: Scene, mutation: Mutation) -> None:
         stand.history.drained(seconds=time.monotonic() - began, allowed=DEADLINE_SECONDS)
 
 
+def _others(connection: "psycopg.Connection[tuple[object, ...]]") -> list[tuple[object, ...]]:
+    return connection.execute(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+        " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    ).fetchall()
+
+
 def _verdict(scene: Scene, mutation: Mutation) -> list[str]:
     problems = check(scene.folder, scene.url, stream_url=scene.broker_url).problems
     blamed = BLAMED.get(mutation.load)
@@ -112,7 +120,9 @@ def _verdict(scene: Scene, mutation: Mutation) -> list[str]:
         # That these die is as it should be.
         if not (blamed and problem.startswith("dead: ") and f"'{blamed}'" in problem)
     ]
-    with psycopg.connect(plain(scene.url)) as connection:
+    with psycopg.connect(plain(scene.url), autocommit=True) as connection:
+        # What a session has counted is on record when it has ended, which is not waited for.
+        eventually(lambda: not _others(connection), what="all sessions have ended")
         row = connection.execute(
             "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
         ).fetchone()
