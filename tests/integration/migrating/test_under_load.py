@@ -18,6 +18,7 @@ from adapters.postgres.engine import create
 from tests.conftest import ROOT, wait_until
 from tests.databases import drop
 
+PATIENCE = 90.0
 JOB = """
 INSERT INTO job (id, kind, queue, door, payload, payload_hash, max_attempts, next_dispatch)
 VALUES (%s, 'k', 'q', 'ledger', '{}', '', 5, now())"""
@@ -67,7 +68,7 @@ class TestMakingAnIndex:
             session.execute("UPDATE job SET dispatches = 1 WHERE id = 'while it is made'")
             session.execute("DELETE FROM job WHERE id = 'while it is made'")
             assert not upgrading.done()
-        upgrading.result(timeout=30)
+        upgrading.result(timeout=PATIENCE)
         assert schema.revision(old) == schema.newest()
 
     def test_that_was_interrupted_is_done_by_the_next_run(
@@ -77,7 +78,7 @@ class TestMakingAnIndex:
         with _upgrading_behind_a_transaction(old, old_url, session) as upgrading:
             session.execute(f"SELECT pg_terminate_backend(pid) FROM ({BUILDING}) AS building")
             with pytest.raises(sqlalchemy.exc.OperationalError):
-                upgrading.result(timeout=30)
+                upgrading.result(timeout=PATIENCE)
         assert session.execute(INVALID).fetchall() == [("ix_job_state",)]
         assert schema.revision(old) == "0008"
 
@@ -99,11 +100,12 @@ class TestMakingAnIndex:
                         "SELECT FROM pg_stat_activity WHERE datname = current_database()"
                         " AND (query LIKE '%advisory_lock%' OR query = 'COMMIT')"
                         " AND pid <> pg_backend_pid()"
-                    ).fetchall()
+                    ).fetchall(),
+                    seconds=PATIENCE,
                 )
             # A transaction that waits for the first would be waited for by it.
-            upgrading.result(timeout=30)
-            second.result(timeout=30)
+            upgrading.result(timeout=PATIENCE)
+            second.result(timeout=PATIENCE)
         assert schema.revision(old) == schema.newest()
 
 
@@ -122,7 +124,7 @@ class TestARevision:
             upgrading = pool.submit(schema.upgrade, old)
             try:
                 with pytest.raises(sqlalchemy.exc.OperationalError, match="lock timeout"):
-                    upgrading.result(timeout=20)
+                    upgrading.result(timeout=PATIENCE)
             finally:
                 cursor.execute("ROLLBACK")
         assert schema.revision(old) == "0006"
@@ -136,7 +138,9 @@ def _upgrading_behind_a_transaction(
     with ThreadPoolExecutor() as pool, psycopg.connect(_plain(url)) as job:
         job.execute(JOB, ["as it begins"])
         upgrading = pool.submit(schema.upgrade, engine)
-        wait_until(lambda: upgrading.done() or session.execute(BUILDING).fetchall())
+        wait_until(
+            lambda: upgrading.done() or session.execute(BUILDING).fetchall(), seconds=PATIENCE
+        )
         yield upgrading
         job.rollback()
 
