@@ -68,7 +68,7 @@ class Python:
 
     def run(self, code: str, *arguments: object, first_on_path: Path | None = None) -> str:
         with self.start(code, *arguments, first_on_path=first_on_path) as process:
-            printed, complaints = process.communicate(timeout=60)
+            printed, complaints = process.communicate(timeout=90)
         assert process.returncode == 0, complaints
         return printed
 

@@ -39,7 +39,7 @@ def find_without_wheels(code: str, *, path: str) -> subprocess.CompletedProcess[
         capture_output=True,
         text=True,
         env={"PATH": path, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"},
-        timeout=30,
+        timeout=90,
     )
 
 

@@ -19,12 +19,13 @@ def answer(addresses: Addresses) -> bool:
 
 
 def running_on(folder: Path, program: str) -> list[int]:
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
+    """Return the ids of servers; a child just forked has its server's command line, too."""
+    found = {}
+    for process in psutil.process_iter(["cmdline", "ppid"]):
         command = process.info["cmdline"] or [""]
         if Path(command[0]).name == program and any(str(folder) in part for part in command):
-            found.append(process.pid)
-    return found
+            found[process.pid] = process.info["ppid"]
+    return [pid for pid, parent in found.items() if parent not in found]
 
 
 def password_in(url: str) -> str:
@@ -62,7 +63,7 @@ class TestStart:
             assert starter.stdout is not None
             addresses = Addresses(**json.loads(starter.stdout.readline()))
             os.killpg(starter.pid, signal.SIGINT)
-            starter.communicate(timeout=30)
+            starter.communicate(timeout=90)
         assert starter.returncode != 0
         assert servers.addresses() == addresses
         assert answer(addresses)
@@ -71,7 +72,7 @@ class TestStart:
         self, fresh_servers: EmbeddedServers, folder: Path, python: Python
     ) -> None:
         starters = [python.start(START, folder) for _ in range(4)]
-        results = [starter.communicate(timeout=60) for starter in starters]
+        results = [starter.communicate(timeout=90) for starter in starters]
         assert [starter.returncode for starter in starters] == [0] * 4, results
         assert {printed for printed, _ in results} == {results[0][0]}
         assert answer(fresh_servers.start())
