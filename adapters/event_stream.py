@@ -34,20 +34,29 @@ class RedisEventStream:
         )
         self._breaker = Breaker("event_stream", failures=2, seconds=2.0)
 
-    def append(self, events: Sequence[RecordedEvent]) -> None:
-        """Append in order, in one round trip.
+    def append(self, events: Sequence[RecordedEvent]) -> bool:
+        """Append in order; false where the stream is lost, which is to be filled again first.
 
         Raises:
             StreamAway: All may have been appended: append them again, consumers know them by id.
         """
-        # All or none: a Redis that is nearly full may refuse one event and take the next.
-        pipeline = self._redis.pipeline(transaction=True)
         limit = ("MAXLEN", "~", self.length)
-        for event in events:
-            # Not `xadd`, whose checks of its arguments take longer than the rest.
-            pipeline.execute_command("XADD", STREAM, *limit, "*", *_fields(event))
-        with self._calling():
-            pipeline.execute()
+        # All or none: a Redis that is nearly full may refuse one event and take the next.
+        with self._calling(), self._redis.pipeline(transaction=True) as pipeline:
+            # Redis may be emptied at any moment. A new stream that began with these would show a
+            # gap to whoever knows what came before them.
+            pipeline.watch(EPOCH_KEY)
+            if not pipeline.exists(EPOCH_KEY):
+                return False
+            pipeline.multi()
+            for event in events:
+                # Not `xadd`, whose checks of its arguments take longer than the rest.
+                pipeline.execute_command("XADD", STREAM, *limit, "*", *_fields(event))
+            try:
+                pipeline.execute()
+            except redis.WatchError:
+                return False
+        return True
 
     def lost_its_memory(self) -> bool:
         """Tell whether the stream was lost since `remember` was last called.

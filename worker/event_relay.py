@@ -63,7 +63,10 @@ class EventRelay:
         events = reader.unpublished(limit=CHUNK)
         if events:
             with self.traces.telling(events) as told:
-                self.stream.append(told)
+                is_there = self.stream.append(told)
+            if not is_there:
+                # The next look notices, and begins further back.
+                return 0
             self.reached("events.published")
             reader.mark_published(events)
         return len(events)

@@ -1,14 +1,15 @@
 """Events on their way from a real outbox to a real stream."""
 
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import redis
+from redis.client import Pipeline
 from sqlalchemy import Engine
 
 from adapters.event_stream import STREAM, RedisEventStream
-from adapters.postgres.outbox_feed import PostgresOutboxFeed
+from adapters.postgres.outbox_feed import OutboxReader, PostgresOutboxFeed
 from domain.jobs.model import Submission
 from domain.kinds import KINDS
 from tests.jobs import build_executor
@@ -115,6 +116,33 @@ class TestEventRelay:
         assert [event["event_id"] for event in after][:2] == before
         assert [event["job_id"] for event in after] == ["B1", "B2", "B3"]
         assert relay_all(relay) == 0
+
+    @pytest.mark.parametrize("moment", [(OutboxReader, "unpublished"), (Pipeline, "multi")])
+    def test_begins_no_stream_with_the_events_in_hand_when_it_is_emptied(
+        self,
+        engine: Engine,
+        relay: EventRelay,
+        valkey: redis.Redis,
+        monkeypatch: pytest.MonkeyPatch,
+        moment: tuple[type, str],
+    ) -> None:
+        happen(engine, "B1", "B2")
+        assert relay_all(relay) == 2
+        happen(engine, "B3")
+        owner, name = moment
+        go_on = getattr(owner, name)
+
+        def be_emptied(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401  as it is
+            valkey.flushall()
+            return go_on(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, be_emptied)
+            assert relay_all(relay) == 0
+        assert entries(valkey) == []
+        assert relay_all(relay) == 3
+
+        assert [event["job_id"] for event in entries(valkey)] == ["B1", "B2", "B3"]
 
     def test_does_not_fill_a_stream_with_more_than_it_holds(
         self, engine: Engine, broker_url: str, valkey: redis.Redis

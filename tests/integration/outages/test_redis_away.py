@@ -157,6 +157,7 @@ class TestWhileRedisIsFull:
         stream = RedisEventStream(url, length=10_000)
         with redis.Redis.from_url(url) as client:
             client.flushall()
+            stream.remember()
             room = client.info("memory")["used_memory"] + ROOM
             client.config_set("maxmemory", room)
             try:
