@@ -12,7 +12,7 @@ from celery.beat import Scheduler
 from celery.schedules import crontab
 
 from adapters.sources import descriptions
-from domain.errors import DomainError, Unavailable
+from domain.errors import Contended, DomainError, Unavailable
 from domain.imports.commands import ScanSource
 from domain.imports.sources import Source
 from domain.jobs.commands import PruneLedger
@@ -215,11 +215,13 @@ class LedgerScheduler(Scheduler):
             while (slot := self._due[entry.name]) <= moment:
                 try:
                     self._hand_over(entry, slot)
-                except Unavailable as error:
+                except (Unavailable, Contended) as error:
                     if not self._is_away:
                         log.warning("ledger_away", job_id=entry.job_id(slot), error=str(error))
                     self._is_away = True
-                    self._tell_away("PostgreSQL is away")
+                    # Another beat, which holds still, may be in the middle of the same slot.
+                    is_held = isinstance(error, Contended)
+                    self._tell_away("another holds its job" if is_held else "PostgreSQL is away")
                     return PAUSE_SECONDS
                 except QueueFull as full:
                     # The slots of other queues are not to wait for this one.

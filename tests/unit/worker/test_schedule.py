@@ -10,7 +10,7 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.errors import Unavailable
+from domain.errors import Contended, Unavailable
 from domain.jobs.errors import IdempotencyConflict, QueueFull
 from domain.kinds import KINDS
 from worker.schedule import (
@@ -82,7 +82,7 @@ class TestSlot:
 class Ledger:
     """Takes jobs, unless it is away."""
 
-    away: bool = False
+    away: Exception | None = None
     taken: set[str] = field(default_factory=set)
     conflicts: bool = False
     full: set[str] = field(default_factory=set)
@@ -90,7 +90,7 @@ class Ledger:
 
     def submit(self, kind: str, payload: Mapping[str, Any], *, job_id: str) -> None:
         if self.away:
-            raise Unavailable("away")
+            raise self.away
         if self.conflicts:
             raise IdempotencyConflict.of(job_id)
         if kind in self.full:
@@ -144,14 +144,15 @@ class TestLedgerScheduler:
         assert scheduler.tick() == LOOK_SECONDS
         assert ledger.taken == {"sched:minutely:2026-11-21T03:01:00Z"}
 
+    @pytest.mark.parametrize("reason", [Unavailable("away"), Contended("another beat has it")])
     def test_misses_no_slot_while_the_ledger_is_away(
-        self, scheduler: LedgerScheduler, ledger: Ledger, clock: Clock
+        self, scheduler: LedgerScheduler, ledger: Ledger, clock: Clock, reason: Exception
     ) -> None:
-        ledger.away = True
+        ledger.away = reason
         assert scheduler.tick() == PAUSE_SECONDS
         clock.moment = at(3, 2, 10)
         assert scheduler.tick() == PAUSE_SECONDS
-        ledger.away = False
+        ledger.away = None
         scheduler.tick()
         assert ledger.taken == {
             f"sched:minutely:2026-11-21T03:0{minute}:00Z" for minute in range(3)
