@@ -28,6 +28,8 @@ WORKERS = ("worker-1", "worker-2")
 RELAYS = ("relay-1", "relay-2")
 CHILDREN = 2
 """Of each worker."""
+ANSWER_SECONDS = 60
+"""Whoever breaks something, or looks on, waits so long for a server that is busy with much else."""
 POSTGRES_OPTIONS: Mapping[str, str] = {
     # So few that a fault can take them all.
     "max_connections": "70",
@@ -86,7 +88,9 @@ class Arena:
     def administer(self) -> "psycopg.Connection[tuple[object, ...]]":
         """Connect to the database past the proxy, as its superuser."""
         return psycopg.connect(
-            plain(self.postgres.superuser_url("tallyman")), autocommit=True, connect_timeout=5
+            plain(self.postgres.superuser_url("tallyman")),
+            autocommit=True,
+            connect_timeout=ANSWER_SECONDS,
         )
 
     def valkey_client(self) -> "redis.Redis":
@@ -94,7 +98,7 @@ class Arena:
         return redis.Redis.from_url(
             self.valkey.url(),
             decode_responses=True,
-            socket_timeout=10,
+            socket_timeout=ANSWER_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
 

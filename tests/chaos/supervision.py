@@ -89,10 +89,11 @@ class Supervision:
             _signal(kept, signal.SIGKILL)
             if kept.process:
                 kept.process.wait()
-        for group in self._groups:
-            # Orphans of processes that were killed alone.
-            with suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGKILL)
+        orphans = list(self._orphans())
+        for orphan in orphans:
+            with suppress(psutil.NoSuchProcess):
+                orphan.kill()
+        psutil.wait_procs(orphans, timeout=STOP_SECONDS)
 
     def kill(self, name: str) -> None:
         """Kill a process with its whole group; it is started again."""
@@ -133,6 +134,17 @@ class Supervision:
             if pid is not None:
                 with suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGCONT)
+
+    def _orphans(self) -> Iterator[psutil.Process]:
+        """Find what is left of processes that were killed alone.
+
+        Not by their groups alone, whose ids may be those of others by now.
+        """
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, ProcessLookupError):
+                is_of_group = os.getpgid(process.pid) in self._groups
+                if is_of_group and Path(process.cwd()) == self.folder.resolve():
+                    yield process
 
     def _watch(self) -> None:
         while not self._stopping.wait(LOOK_SECONDS):
