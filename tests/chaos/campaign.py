@@ -24,6 +24,11 @@ SETTLE_SECONDS = 1.0
 QUEUES = ("allocation", "users", "maintenance")
 LOOK_SECONDS = 0.25
 
+# Redis may have forgotten a message that a worker's process still has in hand.
+_IN_HAND = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name LIKE 'tallyman %:%'
+  AND xact_start IS NOT NULL"""
 _OPEN = """
 SELECT (SELECT count(*) FROM job WHERE state IN ('queued', 'retry'))
      + (SELECT count(*) FROM outbox WHERE published_at IS NULL)"""
@@ -119,8 +124,8 @@ def _drain(place: Arena) -> float:
     """Wait until nothing is open, and nothing that waits in the broker could open anything."""
     began = time.monotonic()
     with place.administer() as connection, place.valkey_client() as client:
-        # The broker first: what was in it a moment before may be in the ledger by now, and open.
-        while _messages(client) or _count(connection, _OPEN):
+        # In this order, which is that of a job's way: what has just left the one is in the next.
+        while _messages(client) or _count(connection, _IN_HAND) or _count(connection, _OPEN):
             if time.monotonic() - began > DRAIN_SECONDS:
                 break
             time.sleep(LOOK_SECONDS)
