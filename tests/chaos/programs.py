@@ -8,9 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.e2e.processes import ProcessContainer
+from tests.e2e.processes import ProcessContainer, eventually
 
 COMMAND = "worker.command.main"
+START_SECONDS = 90.0
+"""To start takes ten seconds where everything else starts as well."""
 READY = {"worker": " ready.", "relay": "relay_started", "beat": "slot_"}
 """Words in the log of a process by which it is known to be at work."""
 
@@ -62,7 +64,12 @@ class Programs:
     def start(self, name: str, *arguments: str, module: str = COMMAND) -> ProcessContainer:
         """Start `python -m module name arguments…` and return once it is at work."""
         program = self.launch(name, *arguments, module=module)
-        program.ready()
+
+        def is_at_work() -> bool:
+            assert program.status == "running", f"{name} has ended:\n{program.logs()}"
+            return READY[name] in program.logs()
+
+        eventually(is_at_work, what=f"{name} is at work", within=START_SECONDS)
         return program
 
     def launch(self, name: str, *arguments: str, module: str = COMMAND) -> ProcessContainer:
