@@ -2,8 +2,9 @@
 
 import psycopg
 
+# A DROP waits five seconds for sessions to end, which is not always enough of a busy machine.
 _END = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
 WHERE datname = %s AND backend_type = 'client backend'"""
 
 
