@@ -24,6 +24,8 @@ from tests.databases import drop
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[1]
+MOST_BETWEEN_SECONDS = 5.0
+"""What counts at most between two looks: a machine that stood still gave nobody time."""
 
 
 @pytest.fixture(scope="session")
@@ -108,8 +110,10 @@ def _url(servers: Addresses, database: str) -> str:
 
 def wait_until(condition: Callable[[], T], *, seconds: float = 20) -> T:
     """Wait until `condition` holds, and return what it gave; fail after `seconds`."""
-    deadline = monotonic() + seconds
+    left, looked = seconds, monotonic()
     while not (given := condition()):
-        assert monotonic() < deadline, f"waited {seconds} s in vain"
+        assert left > 0, f"waited {seconds} s in vain"
         Event().wait(0.02)
+        before, looked = looked, monotonic()
+        left -= min(looked - before, MOST_BETWEEN_SECONDS)
     return given

@@ -123,6 +123,9 @@ def transport(settings: Settings, broker_url: str) -> dict[str, object]:
             "visibility_timeout": settings.visibility_timeout_seconds,
             "unacked_restore_interval": 1,
             "unacked_restore_throttle": 1,
+            # Who is killed while it gives back keeps others from it no longer than this; two at
+            # once do no harm.
+            "unacked_mutex_expire": 10,
             "health_check_interval": 10,
             "socket_timeout": 10,
             "socket_connect_timeout": 5,

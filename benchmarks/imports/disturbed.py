@@ -154,7 +154,8 @@ def imported(lines: int, *, disturbed: bool) -> tuple[tuple[object, ...], float,
         def over() -> bool:
             ready.keep_running()
             done = ready.rows_done()
-            if faults and done is not None and done >= faults[0][0]:
+            # All that are due: rows are done by the chunk, and there may be no other look.
+            while faults and done is not None and done >= faults[0][0]:
                 _, name, strike = faults.pop(0)
                 strike()
                 ready.happened.append(f"{name} after {done:,} rows")

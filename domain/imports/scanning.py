@@ -95,6 +95,10 @@ def _take(arrival: Arrival, source: Source, work: ScanWork, found: _Found) -> No
     except SourceLeftAlone:
         raise
     except DomainError as error:
+        if _has_changed(arrival):
+            # As when who looked before puts it away only now: nothing can be said of it.
+            found.waiting.append(arrival.name)
+            return
         _refuse(arrival, source, found, work, code=error.code, message=error.message)
     except RowsBroken as broken:
         # Neither known nor passing: others are not to wait for it.
@@ -104,6 +108,14 @@ def _take(arrival: Arrival, source: Source, work: ScanWork, found: _Found) -> No
         found.begun += is_new
         (found.taken if is_new else found.known).append({"file": arrival.name, "run": run.id})
         work.afterwards(partial(arrival.put_away, refused=False))
+
+
+def _has_changed(arrival: Arrival) -> bool:
+    try:
+        arrival.check_unchanged()
+    except FileChanged:
+        return True
+    return False
 
 
 def _begin(

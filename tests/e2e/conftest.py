@@ -87,9 +87,10 @@ def environment(
         "database_url": database_url,
         "broker_url": broker_url,
         "concurrency": 2,
-        # A failed job stays where tests can see it, until they say that it is due.
-        "retry_base_seconds": 86_400,
-        "retry_cap_seconds": 86_400,
+        # A failed job stays where tests can see it, until they say that it is due. How long is
+        # drawn: of thirty years no test will meet the first minute.
+        "retry_base_seconds": 1_000_000_000,
+        "retry_cap_seconds": 1_000_000_000,
         "relay_poll_seconds": 0.2,
         **settings,
     }
@@ -134,7 +135,7 @@ def worker(
 
         def answers(container_id: str) -> bool:
             node = f"{name}@{container_id}"
-            return bool(stranger.control.ping(destination=[node], timeout=0.5, limit=1))
+            return bool(stranger.control.ping(destination=[node], timeout=1.0, limit=1))
 
         container = ProcessContainer(
             name,

@@ -85,7 +85,7 @@ class FlowerSite:
             credentials = base64.b64encode(f"{NAME}:{password}".encode()).decode()
             request.add_header("Authorization", f"Basic {credentials}")
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310  as above
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  as above
                 return Answer(status=answer.status, text=answer.read().decode())
         except urllib.error.HTTPError as error:
             with error:

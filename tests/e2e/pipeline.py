@@ -1,6 +1,7 @@
 """What the tests say to a running Tallyman, and what they ask of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -31,6 +32,18 @@ BEGIN
 END $$;
 CREATE TRIGGER refuse_broken_order BEFORE INSERT ON sales_order
     FOR EACH ROW EXECUTE FUNCTION refuse_broken_order();
+"""
+
+HANGS = """
+CREATE TABLE hanging_order (order_id text PRIMARY KEY);
+CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    WHILE EXISTS (SELECT FROM hanging_order WHERE order_id = NEW.order_id) LOOP
+        PERFORM pg_sleep(0.02);
+    END LOOP;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER hang BEFORE INSERT ON sales_order FOR EACH ROW EXECUTE FUNCTION hang();
 """
 
 
@@ -93,6 +106,18 @@ class Pipeline:
 
     def mends(self, order_id: str) -> None:
         self.database.execute("DELETE FROM broken_order WHERE order_id = %s", [order_id])
+
+    @contextmanager
+    def hanging_orders(self) -> Iterator[None]:
+        """Have orders hang that are named in the table `hanging_order`, as long as they are."""
+        self.database.execute(HANGS)
+        try:
+            yield
+        finally:
+            self.database.execute("DELETE FROM hanging_order")
+            # Before the table: with its trigger it waits for whoever writes orders, who may have to
+            # look into the table.
+            self.database.execute("DROP FUNCTION hang CASCADE; DROP TABLE hanging_order")
 
     def is_tried_to_death(self, job_id: str) -> JobView:
         """Let a broken job fail until it is dead."""

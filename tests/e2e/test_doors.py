@@ -22,7 +22,7 @@ from tests.e2e.how_to import snippets
 from tests.e2e.pipeline import KIND, Pipeline, order
 from tests.e2e.processes import eventually
 
-WAIT: dict[str, float] = {"timeout": 30, "interval": 0.02}
+WAIT: dict[str, float] = {"timeout": 60, "interval": 0.02}
 
 Mirrored = Callable[[str], dict[str, Any] | None]
 

@@ -20,8 +20,12 @@ from playwright.sync_api import (
 from domain.jobs.model import JobState
 from tests.e2e.flower_site import NAME, PASSWORD, FlowerSite
 from tests.e2e.pipeline import Pipeline, order
+from tests.e2e.processes import eventually
 
 CHROMIUM = shutil.which("chromium")
+PATIENCE = 60_000
+"""Milliseconds that a page may take on a busy machine."""
+expect.set_options(timeout=PATIENCE)
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None and "CI" not in os.environ,
@@ -35,7 +39,9 @@ def browser() -> Iterator[Browser]:
     assert CHROMIUM, "chromium is not on PATH"
     with sync_playwright() as playwright:
         # Its sandbox does not start for root.
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE
+        )
         yield chromium
         chromium.close()
 
@@ -89,7 +95,7 @@ def desk(browser: Browser, flower: FlowerSite) -> Iterator[Desk]:
         http_credentials={"username": NAME, "password": PASSWORD},
         viewport={"width": 1600, "height": 900},
     )
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE)
     desk = Desk(flower=flower, page=context.new_page())
     yield desk
     context.close()
@@ -101,6 +107,7 @@ def desk(browser: Browser, flower: FlowerSite) -> Iterator[Desk]:
 class TestFlowerInABrowser:
     def test_asks_for_the_password(self, browser: Browser, flower: FlowerSite) -> None:
         page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
         with pytest.raises(Error, match="ERR_INVALID_AUTH_CREDENTIALS"):
             page.goto(flower.url)
         page.close()
@@ -154,6 +161,11 @@ class TestFlowerInABrowser:
             expect(desk.page.locator("#queue-table")).to_contain_text(queue)
 
         worker = desk.flower.only_worker()
+        # What is not answered within a second is not there, and the page does not ask again.
+        eventually(
+            lambda: "result_backend" in desk.flower.get(f"/worker/{worker}").text,
+            what="Flower knows how the worker is configured",
+        )
         desk.opens("/workers")
         row = desk.page.locator("#workers-table tbody tr")
         expect(row).to_contain_text("Online")

@@ -5,6 +5,8 @@ from tests.e2e.pipeline import Pipeline, order
 from tests.e2e.processes import eventually
 
 ORDERS = 400
+ANSWER: dict[str, int] = {"timeout": 30, "limit": 1}
+"""Waits for the only worker, as long as that takes."""
 
 
 def send_burst(pipeline: Pipeline) -> None:
@@ -25,9 +27,10 @@ class TestABurstOfMessages:
     def test_shares_transactions_and_has_each_effect_once(self, pipeline: Pipeline) -> None:
         pipeline.has_stock("RUSH", ORDERS)
         pipeline.breaks("rush-broken")
-        pipeline.app.control.cancel_consumer("allocation", reply=True)
+        # Once the worker has answered: what it takes one by one has no company.
+        assert pipeline.app.control.cancel_consumer("allocation", reply=True, **ANSWER)
         send_burst(pipeline)
-        pipeline.app.control.add_consumer("allocation", reply=True)
+        assert pipeline.app.control.add_consumer("allocation", reply=True, **ANSWER)
 
         ran = "SELECT count(*) FROM job WHERE id LIKE 'rush-%%' AND state <> 'queued'"
         eventually(lambda: pipeline.one(ran) == (421,), what="all have run", within=90)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import pytest
 from celery import Celery
@@ -115,5 +116,9 @@ class TestACollectorThatDoesNotAnswer:
             pipeline.until(f"deaf-{number}", JobState.REJECTED)
         for process in (worker, relay):
             process.kill("SIGTERM")
-        eventually(lambda: worker.status == "exited", what="the worker has ended")
-        eventually(lambda: relay.status == "exited", what="the relay has ended")
+        for process in (worker, relay):
+            eventually(partial(_has_ended, process), what=f"{process.name} has ended", within=60)
+
+
+def _has_ended(process: ProcessContainer) -> bool:
+    return process.status == "exited"

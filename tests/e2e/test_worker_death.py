@@ -28,9 +28,14 @@ ORDERS = 3_000
 PRODUCTS = 20
 
 SLOW = """
-CREATE TABLE hanging_order (order_id text PRIMARY KEY, seconds double precision NOT NULL);
+CREATE TABLE hanging_order (order_id text PRIMARY KEY, seconds double precision);
 CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    WHILE EXISTS (
+        SELECT FROM hanging_order WHERE order_id = NEW.order_id AND seconds IS NULL
+    ) LOOP
+        PERFORM pg_sleep(0.02);
+    END LOOP;
     PERFORM pg_sleep(coalesce(
         (SELECT seconds FROM hanging_order WHERE order_id = NEW.order_id), 0.002
     ));
@@ -55,10 +60,12 @@ def settings() -> Mapping[str, object]:
 
 @pytest.fixture(autouse=True)
 def slow(database: Database) -> Iterator[None]:
-    """Have an order take two milliseconds, and one that hangs as long as is said there."""
+    """Have an order take two milliseconds, one that hangs its time, or as long as it is named."""
     database.execute(SLOW)
     yield
-    database.execute("DROP TABLE hanging_order CASCADE; DROP FUNCTION take_time CASCADE")
+    database.execute("DELETE FROM hanging_order")
+    # Before the table: who writes orders has to look into that.
+    database.execute("DROP FUNCTION take_time CASCADE; DROP TABLE hanging_order")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +97,7 @@ def orders(environment: Mapping[str, str], tmp_path: Path) -> Import:
     return Import(folder=tmp_path, environment=environment)
 
 
+@pytest.mark.timeout(240)
 class TestAWorkerKilledInAnImport:
     def test_changes_nothing_about_what_is_imported(
         self,
@@ -103,20 +111,28 @@ class TestAWorkerKilledInAnImport:
         for sku in skus:
             pipeline.has_stock(sku, 10 * ORDERS)
         wanted = _write_orders(orders.file, skus)
+        # One in each chunk, so that each is in the middle of its work for as long as it takes.
+        stuck = ("imported-1000", f"imported-{ORDERS - 1}")
+        for order_id in stuck:
+            pipeline.database.execute("INSERT INTO hanging_order VALUES (%s)", [order_id])
 
         with orders.start() as importing:
-            for chunks in (0, 1):
+            for chunks, order_id in enumerate(stuck):
                 eventually(partial(_is_importing, pipeline, chunks), what=f"{chunks} are done")
                 celery_setup.worker.kill()
                 assert _rows_done(pipeline) < 2 * ORDERS
+                pipeline.database.execute(
+                    "DELETE FROM hanging_order WHERE order_id = %s", [order_id]
+                )
                 assert _age_what_is_taken(broker_url) > 0
                 celery_setup.worker.restart()
             eventually(
                 lambda: _rows_done(pipeline) == 2 * ORDERS or not _holds_messages(broker_url),
                 what="the broker has nothing left",
+                within=60,
             )
             _end_leases(pipeline)
-            printed, complaints = importing.communicate(timeout=60)
+            printed, complaints = importing.communicate(timeout=120)
 
         assert importing.returncode == 0, complaints
         summary: dict[str, Any] = json.loads(printed)
@@ -130,12 +146,13 @@ class TestAWorkerKilledInAnImport:
         assert len(books.movements) == PRODUCTS + 2 * ORDERS
 
         with orders.start() as importing_again:
-            printed, _ = importing_again.communicate(timeout=60)
+            printed, _ = importing_again.communicate(timeout=120)
 
         assert json.loads(printed)["is_new"] is False
         assert _read(connection) == books
 
 
+@pytest.mark.timeout(240)
 class TestAJobThatKillsItsWorker:
     def test_ends_dead_as_worker_lost_while_its_neighbours_finish(
         self, pipeline: Pipeline, connection: Connection
@@ -160,7 +177,7 @@ class TestAJobThatKillsItsWorker:
             found = [pipeline.find(job_id) for job_id in killers]
             return all(job is not None and job.state is JobState.DEAD for job in found)
 
-        eventually(are_dead, what="both are dead", within=60)
+        eventually(are_dead, what="both are dead", within=120)
 
         for job_id in killers:
             assert pipeline.until(job_id, JobState.DEAD).attempts == 5
@@ -188,7 +205,7 @@ class TestAJobWhoseWorkerDied:
 
         os.kill(child, signal.SIGKILL)
 
-        assert result.get(timeout=40, interval=0.1)["state"] == "allocated"
+        assert result.get(timeout=90, interval=0.1)["state"] == "allocated"
         assert pipeline.allocated(job) == 1
 
 

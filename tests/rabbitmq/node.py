@@ -1,6 +1,7 @@
 """A node of RabbitMQ of our own: its ports, its folder, its process."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -23,6 +24,10 @@ SERVER = next(
 )
 """Debian's wrapper on PATH changes the user; the server itself does not."""
 START_SECONDS = 60
+PORTS = range(20_000, 30_000)
+"""Where no system takes ports from for whoever asks for any, as each connection does: a port has
+to be free when the node starts, and again when it comes back."""
+ANSWER_SECONDS = 20.0
 
 
 @dataclass(kw_only=True)
@@ -100,7 +105,10 @@ class Node:
 
     def _connection(self) -> amqp.Connection:
         return amqp.Connection(
-            f"127.0.0.1:{self._ports[0]}", userid="guest", password="guest", connect_timeout=2
+            f"127.0.0.1:{self._ports[0]}",
+            userid="guest",
+            password="guest",
+            connect_timeout=ANSWER_SECONDS,
         )
 
     def _answers(self) -> bool:
@@ -114,8 +122,13 @@ class Node:
 
 
 def free_ports(count: int) -> tuple[int, ...]:
+    """Pick ports on which nobody listens."""
+    free: list[int] = []
     with ExitStack() as taken:
-        sockets = [
-            taken.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return tuple(each.getsockname()[1] for each in sockets)
+        for port in random.sample(PORTS, len(PORTS)):
+            with suppress(OSError):
+                taken.enter_context(socket.create_server(("127.0.0.1", port)))
+                free.append(port)
+            if len(free) == count:
+                break
+    return tuple(free)

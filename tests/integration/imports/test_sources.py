@@ -79,6 +79,23 @@ class TestAFileThatArrives:
         assert len(shop.scan().result["taken"]) == 1
         importing.work()
 
+    def test_that_is_put_away_by_another_before_it_is_read_is_not_refused(
+        self, shop: Shop, importing: Importing, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = shop.inbox / "monday.csv"
+        file.write_text(STOCK)
+        opened = folders.LocalFile.open
+
+        def open_what_has_gone(arrival: folders.LocalFile) -> Any:  # noqa: ANN401  as above
+            arrival.put_away(refused=False)
+            return opened(arrival)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(folders.LocalFile, "open", open_what_has_gone)
+            job = shop.scan()
+        assert (job.result["waiting"], job.result["refused"]) == (["monday.csv"], [])
+        assert (importing.due(), shop.names("inbox/taken")) == ([], ["monday.csv"])
+
     @pytest.mark.parametrize(
         ("content", "code"),
         [
