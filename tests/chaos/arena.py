@@ -38,12 +38,6 @@ POSTGRES_OPTIONS: Mapping[str, str] = {
     "max_wal_size": "256MB",
     "log_checkpoints": "off",
 }
-VALKEY_OPTIONS: Mapping[str, str] = {
-    # While the disk is still busy with what was written before, `everysec` keeps what comes next in
-    # memory for up to two seconds, with it answered already. A kill would take that along on a slow
-    # disk, and nothing on a fast one; with `no`, all that was answered is the system's to keep.
-    "appendfsync": "no",
-}
 
 SETTINGS: Mapping[str, object] = {
     "concurrency": CHILDREN,
@@ -105,7 +99,7 @@ class Arena:
     def heal(self) -> None:
         """Start what does not run."""
         self.postgres.start(POSTGRES_OPTIONS)
-        self.valkey.start(VALKEY_OPTIONS)
+        self.valkey.start()
 
 
 @contextmanager
@@ -131,7 +125,7 @@ def arena(folder: Path, *, disk_size: str | None) -> Iterator[Arena]:
         stack.callback(postgres.remove_data)
         stack.callback(valkey.remove_data)
         postgres.start(POSTGRES_OPTIONS)
-        valkey.start(VALKEY_OPTIONS)
+        valkey.start()
         _prepare(postgres)
         to_postgres = stack.enter_context(Proxy(lambda: postgres.port, speaks_postgres=True))
         to_valkey = stack.enter_context(Proxy(lambda: valkey.port))

@@ -20,7 +20,7 @@ def valkey_killed(arena: Arena, chance: Random) -> None:
     """Kill it; what it had written to its append-only file is there again."""
     arena.valkey.kill()
     time.sleep(chance.uniform(0.0, 1.5))
-    arena.heal()
+    arena.valkey.start()
 
 
 def valkey_killed_and_emptied(arena: Arena, chance: Random) -> None:
@@ -28,7 +28,7 @@ def valkey_killed_and_emptied(arena: Arena, chance: Random) -> None:
     arena.valkey.kill()
     shutil.rmtree(arena.valkey.folder / "data")
     time.sleep(chance.uniform(0.0, 1.0))
-    arena.heal()
+    arena.valkey.start()
 
 
 def valkey_flushed(arena: Arena, chance: Random) -> None:
