@@ -108,6 +108,8 @@ class TestEnd:
     def test_comes_at_once_on_a_second_signal(self, installation: Installation) -> None:
         up = installation.start_up("--no-flower")
         ran = installation.remains()
+        # Else all may have come to its end before the second signal.
+        os.kill(installation.pids()["supervisord"], signal.SIGSTOP)
         up.process.send_signal(signal.SIGINT)
         up.wait_for("Ctrl-C again")
         up.process.send_signal(signal.SIGINT)
