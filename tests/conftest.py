@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from sqlalchemy import Connection, Engine
 from uuid6 import uuid7
 
@@ -26,6 +27,12 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
 MOST_BETWEEN_SECONDS = 5.0
 """What counts at most between two looks: a machine that stood still gave nobody time."""
+
+# How long an example takes, and how long it takes to make one, tells of the machine alone.
+settings.register_profile(
+    "any machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +115,7 @@ def _url(servers: Addresses, database: str) -> str:
     return urlsplit(servers.database_url)._replace(path=f"/{database}").geturl()
 
 
-def wait_until(condition: Callable[[], T], *, seconds: float = 20) -> T:
+def wait_until(condition: Callable[[], T], *, seconds: float = 60) -> T:
     """Wait until `condition` holds, and return what it gave; fail after `seconds`."""
     left, looked = seconds, monotonic()
     while not (given := condition()):

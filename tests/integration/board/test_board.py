@@ -1,6 +1,7 @@
 """What a board sees of the database, and what that costs."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from domain.errors import Unavailable
 from domain.imports.runs import RunState
 from domain.jobs.model import JobState
 from domain.jobs.queues import QUEUES
+from tests.conftest import wait_until
 from tests.ended_jobs import (
     ORDER,
     REGISTER,
@@ -55,12 +57,14 @@ class TestFinishedJobs:
         ended(engine, at=now - seconds(10), state="dead", error=failure("Boom"))
         ended(engine, at=now - BACK - seconds(5))
         seen = look(board)
+        with engine.connect() as connection:
+            after = connection.exec_driver_sql("SELECT now()").scalar_one()
         assert [(each.second, each.state, each.jobs) for each in seen.finished] == [
             (now - seconds(30), JobState.REJECTED, 1),
             (now - seconds(30), JobState.SUCCEEDED, 3),
             (now - seconds(10), JobState.DEAD, 1),
         ]
-        assert now - BACK <= seen.since <= now - BACK + seconds(5)
+        assert now - BACK <= seen.since <= after - BACK
 
     def test_are_asked_for_once_more_from_where_the_last_look_ended(
         self, engine: Engine, board: PostgresBoard, now: datetime
@@ -171,7 +175,14 @@ class TestLooking:
             other.exec_driver_sql("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
             with pytest.raises(Unavailable, match="more than 1 seconds"):
                 look(board)
-        assert look(board).dead == 0
+
+        def is_seen_again() -> bool:
+            # A second may be too short for this one, too, on a busy machine.
+            with suppress(Unavailable):
+                return look(board).dead == 0
+            return False
+
+        wait_until(is_seen_again)
         board.close()
 
     def test_uses_one_connection(self, engine: Engine, board: PostgresBoard) -> None:

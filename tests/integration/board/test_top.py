@@ -18,10 +18,13 @@ import psycopg
 import pytest
 from sqlalchemy import Engine
 
+from tests.conftest import wait_until
 from tests.ended_jobs import ORDER, do, ended, failure, imported
 from tests.integration.command.conftest import Tallyman
 
-DEADLINE = 30.0
+DEADLINE = 60.0
+HOME = "\x1b[H"
+"""With which each frame begins."""
 
 
 @pytest.fixture
@@ -64,8 +67,9 @@ class TestOneFrame:
         self, tallyman: Tallyman, broker_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("TALLYMAN_BROKER_URL", broker_url)
-        assert tallyman("top", "--json").json["workers"] == []
-        assert "NO WORKER" in tallyman("top").out
+        # The broker has a second to answer, as workers have; until it did, they are not known.
+        wait_until(lambda: tallyman("top", "--json").json["workers"] == [])
+        wait_until(lambda: "NO WORKER" in tallyman("top").out)
 
     def test_takes_no_interval_that_is_none(self, tallyman: Tallyman) -> None:
         assert tallyman("top", "--interval", "0").code == 2
@@ -93,6 +97,16 @@ class Terminal:
         deadline = time.monotonic() + DEADLINE
         while words not in self.written[after:]:
             assert time.monotonic() < deadline, f"{words!r} is not in {self.written[after:]!r}"
+            self._read()
+
+    def read_frame(self, words: str, *, but: str) -> None:
+        """Read until a whole frame that is yet to be drawn holds these words, and not those."""
+        deadline = time.monotonic() + DEADLINE
+        before = len(self.written)
+        while not any(
+            words in frame and but not in frame for frame in self.written[before:].split(HOME)[1:-1]
+        ):
+            assert time.monotonic() < deadline, f"{but!r} is still in {self.written[before:]!r}"
             self._read()
 
     def resize(self, columns: int, lines: int) -> None:
@@ -200,6 +214,4 @@ class TestLiveView:
         do(engine, "INSERT INTO queue (name, paused_at, pause_reason) VALUES ('users', now(), 'x')")
         before = len(terminal.written)
         terminal.read_until("paused: x", after=before)
-        before = len(terminal.written)
-        terminal.read_until("maintenance", after=before)
-        assert "NO DATABASE" not in terminal.written[before:]
+        terminal.read_frame("maintenance", but="NO DATABASE")

@@ -1,6 +1,7 @@
 """`tallyman queues`: look at queues and control them."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from sqlalchemy import Engine
 from adapters.postgres.queue_gauges import PostgresQueueGauges
 from domain.jobs.queues import QUEUES
 from tests.integration.command.conftest import Tallyman
+from worker.command import submit
+from worker.handing_over import Patience
 
 BATCH = '{"reference": "b1", "sku": "LAMP", "quantity": 5}'
 
@@ -183,7 +186,13 @@ class TestAFullQueue:
         known = tallyman("submit", "allocation.create_batch", BATCH, "--id", "j1")
         assert known.code == 0
 
-    def test_is_waited_for_no_longer_than_was_said(self, tallyman: Tallyman) -> None:
+    def test_is_waited_for_no_longer_than_was_said(
+        self, tallyman: Tallyman, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # By a clock of its own: a machine that stood still for a second would have waited already.
+        slept: list[float] = []
+        patience = partial(Patience, sleep=slept.append, clock=lambda: sum(slept))
+        monkeypatch.setattr(submit, "Patience", patience)
         tallyman("queues", "limit", "allocation", "1")
         tallyman("submit", "allocation.create_batch", BATCH, "--id", "j1")
         ran = tallyman(
@@ -194,6 +203,7 @@ class TestAFullQueue:
         assert ran.err.startswith(
             "waiting for room in queue 'allocation': 1 of at most 1 jobs wait in it\n"
         )
+        assert sum(slept) == 1
 
     def test_takes_lines_until_there_is_no_room(self, tallyman: Tallyman) -> None:
         tallyman("queues", "limit", "allocation", "3")

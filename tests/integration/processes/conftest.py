@@ -14,7 +14,7 @@ from adapters.embedded.processes import is_gone, wait_until
 from adapters.embedded.servers import Addresses, EmbeddedServers
 from worker import leftovers
 
-DEADLINE = 60.0
+DEADLINE = 120.0
 PROGRAMS = ("worker", "relay", "beat", "metrics", "flower")
 
 
@@ -28,11 +28,11 @@ class Running:
 
     @property
     def printed(self) -> str:
-        return self.out.read_text(encoding="utf-8")
+        return _written(self.out)
 
     @property
     def complaints(self) -> str:
-        return self.err.read_text(encoding="utf-8")
+        return _written(self.err)
 
     def wait_for(self, words: str) -> None:
         assert wait_until(
@@ -60,7 +60,7 @@ class Installation:
     def data_folder(self) -> Path:
         return self.folder / "data"
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, seconds: float = DEADLINE) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self._command(arguments),
             check=False,
@@ -68,8 +68,19 @@ class Installation:
             text=True,
             cwd=self.folder,
             env=self._environment(),
-            timeout=DEADLINE,
+            timeout=seconds,
         )
+
+    def run_until_well(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Ask for health until all is well: the command gives a worker two seconds to answer."""
+        asked: list[subprocess.CompletedProcess[str]] = []
+
+        def is_well() -> bool:
+            asked[:] = [self.run("health", *arguments)]
+            return asked[0].returncode == 0
+
+        assert wait_until(is_well, seconds=DEADLINE), asked[0].stdout + asked[0].stderr
+        return asked[0]
 
     def start(self, *arguments: str, code: str | None = None) -> Running:
         """Start a command, or else `code` as a process of the system's."""
@@ -157,6 +168,11 @@ def connected(
 
 def all_gone(processes: list[psutil.Process]) -> bool:
     return wait_until(lambda: all(map(is_gone, processes)), seconds=DEADLINE)
+
+
+def _written(file: Path) -> str:
+    """Read what a process has written so far: its last line may not be whole."""
+    return file.read_text(encoding="utf-8", errors="replace")
 
 
 def _command_of(process: psutil.Process | None) -> list[str]:

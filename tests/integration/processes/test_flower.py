@@ -10,13 +10,16 @@ from celery import Celery
 from flower.api import control, tasks
 from flower.urls import handlers
 
-from adapters.embedded.processes import free_port
 from tests.e2e.flower_site import NAME, PASSWORD, FlowerSite
 from tests.e2e.processes import eventually
 from tests.integration.processes.conftest import Installation, Running
 
+pytestmark = pytest.mark.timeout(600)
+
 OPEN = {r"/healthcheck", r"/static/(.*)", r"/login/?", r"/logout", r".*"}
 """Places without anything of a job or a worker."""
+NOBODY = 1
+"""Port at which nobody listens, which no other test is given meanwhile."""
 
 
 def _places(*, method: str, modules: tuple[str, ...] | None = None) -> Iterator[str]:
@@ -103,14 +106,16 @@ class TestFlower:
         assert flower.get("/metrics", password=None).status == 401
 
     def test_is_asked_how_it_is_below_its_prefix(self, guarded: Installation) -> None:
-        port = str(free_port(preferred=None))
-        below = {"TALLYMAN_FLOWER_PORT": port, "TALLYMAN_FLOWER_URL_PREFIX": "jobs"}
-        above = {**guarded.variables, "TALLYMAN_FLOWER_PORT": port}
-        guarded.variables = {**guarded.variables, **below}
+        above = guarded.variables
+        below = {**above, "TALLYMAN_FLOWER_URL_PREFIX": "jobs"}
+        guarded.variables = {**below, "TALLYMAN_FLOWER_PORT": str(NOBODY)}
         assert guarded.run("health", "flower").returncode == 1
-        site(guarded.start("flower"))
-        assert guarded.run("health", "flower").stdout == "flower  well: answers\n"
-        guarded.variables = above
+        guarded.variables = below
+        flower = site(guarded.start("flower"))
+        port = {"TALLYMAN_FLOWER_PORT": str(urlsplit(flower.url).port)}
+        guarded.variables = {**below, **port}
+        assert guarded.run_until_well("flower").stdout == "flower  well: answers\n"
+        guarded.variables = {**above, **port}
         assert guarded.run("health", "flower").returncode == 1
 
     @pytest.mark.parametrize("unauthenticated", ["false", "true"])
@@ -152,10 +157,9 @@ class TestFlower:
     @pytest.mark.parametrize("away", ["TALLYMAN_DATABASE_URL", "TALLYMAN_BROKER_URL"])
     def test_says_what_is_away(self, guarded: Installation, away: str) -> None:
         url = urlsplit(guarded.variables[away])
-        port = free_port(preferred=None)
         guarded.variables = {
             **guarded.variables,
-            away: url._replace(netloc=f"{url.username or ''}:x@127.0.0.1:{port}").geturl(),
+            away: url._replace(netloc=f"{url.username or ''}:x@127.0.0.1:{NOBODY}").geturl(),
         }
         flower = site(guarded.start("flower"))
         order = {"task_id": "a", "kwargs": {"order_id": "a"}}

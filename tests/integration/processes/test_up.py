@@ -18,6 +18,8 @@ from tests.integration.processes.conftest import (
     all_gone,
 )
 
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="class")
 def up(installation: Installation) -> Iterator[Running]:
@@ -42,8 +44,7 @@ class TestUp:
         assert up.complaints == ""
 
     def test_is_well(self, up: Running, installation: Installation) -> None:
-        asked = installation.run("health")
-        assert asked.returncode == 0, asked.stdout
+        asked = installation.run_until_well()
         assert asked.stdout.count(" well: ") == 5
 
     def test_shows_secrets_to_nobody(self, up: Running, installation: Installation) -> None:
@@ -71,9 +72,7 @@ class TestUp:
             lambda: installation.pids().get(name, killed.pid) != killed.pid, seconds=DEADLINE
         )
         if name not in ("metrics", "flower"):
-            assert wait_until(
-                lambda: installation.run("health", name).returncode == 0, seconds=DEADLINE
-            )
+            installation.run_until_well(name)
 
     def test_restarts_all_when_their_supervisor_is_killed(
         self, up: Running, installation: Installation
@@ -109,6 +108,8 @@ class TestEnd:
     def test_comes_at_once_on_a_second_signal(self, installation: Installation) -> None:
         up = installation.start_up("--no-flower")
         ran = installation.remains()
+        # Else all may have come to its end before the second signal.
+        os.kill(installation.pids()["supervisord"], signal.SIGSTOP)
         up.process.send_signal(signal.SIGINT)
         up.wait_for("Ctrl-C again")
         up.process.send_signal(signal.SIGINT)

@@ -17,11 +17,15 @@ from tests.integration.command.conftest import Tallyman
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PHONE, DESKTOP = 360, 1280
+PATIENCE_MS = 120_000.0
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and "CI" not in os.environ,
-    reason="there is no Chromium: apt-get install chromium",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        CHROMIUM is None and "CI" not in os.environ,
+        reason="there is no Chromium: apt-get install chromium",
+    ),
+    pytest.mark.timeout(600),
+]
 
 Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
@@ -33,7 +37,9 @@ def browser() -> Iterator[Browser]:
     assert CHROMIUM, "CI has to install Chromium"
     with sync_playwright() as playwright:
         # Tests run as root, for whom Chromium has no sandbox.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE_MS
+        )
         yield browser
         browser.close()
 
@@ -73,7 +79,9 @@ def report(engine: Engine, tallyman: Tallyman, tmp_path: Path) -> Path:
 
 
 def opened(browser: Browser, *, width: int, scheme: Scheme) -> Page:
-    return browser.new_page(viewport={"width": width, "height": 740}, color_scheme=scheme)
+    page = browser.new_page(viewport={"width": width, "height": 740}, color_scheme=scheme)
+    page.set_default_timeout(PATIENCE_MS)
+    return page
 
 
 def notes(page: Page) -> tuple[list[str], list[str]]:
@@ -142,5 +150,5 @@ class TestPage:
                 "The figures are in the table below."
             )
         page.locator("summary").first.click()
-        assert page.get_by_role("columnheader", name="jobs per second").is_visible()
+        page.get_by_role("columnheader", name="jobs per second").wait_for(state="visible")
         page.close()

@@ -36,10 +36,13 @@ LOGINS = {
 FORBIDDEN = ("KEYS *", "FLUSHALL", "BRPOP allocation 1", "GET tallyman:epoch", "ACL LIST")
 """Commands of Redis that a producer must not have."""
 
-pytestmark = pytest.mark.skipif(
-    not (encrypted.POSTGRES and encrypted.REDIS) and not os.environ.get("CI"),
-    reason=encrypted.HOW_TO_GET_THEM,
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not (encrypted.POSTGRES and encrypted.REDIS) and not os.environ.get("CI"),
+        reason=encrypted.HOW_TO_GET_THEM,
+    ),
+    pytest.mark.timeout(600),
+]
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +129,7 @@ class TestEveryProgram:
             worker = is_given_back(site, producer, worker)
         for program in (worker, relay, beat, flower):
             assert program.process.poll() is None, program.complaints
-        well = site.installation.run("health")
-        assert well.returncode == 0, well.stdout
+        site.installation.run_until_well()
         shows_the_broker(flower)
         events_have_come(site)
         for program in (worker, relay, beat, flower):
@@ -198,7 +200,7 @@ def shows_the_broker(flower: Running) -> None:
     question = urllib.request.Request(  # noqa: S310  its address is Flower's own
         f"{address}/broker", headers={"Authorization": f"Basic {login}"}
     )
-    with urllib.request.urlopen(question, timeout=20) as answer:  # noqa: S310  likewise
+    with urllib.request.urlopen(question, timeout=PATIENCE) as answer:  # noqa: S310  likewise
         page = answer.read().decode()
     assert "rediss://tallyman:**@127.0.0.1" in page
     assert "Unable to get queues" not in flower.complaints

@@ -7,6 +7,8 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,7 +18,6 @@ import redis
 from celery import Celery
 from pydantic import SecretStr
 
-from adapters.embedded.processes import free_port
 from adapters.embedded.servers import Addresses
 from adapters.postgres.access import Role
 from tests.conftest import wait_until
@@ -26,6 +27,9 @@ from worker.addresses import Addresses as WorkerAddresses
 from worker.app import build_app
 from worker.settings import Settings
 
+pytestmark = pytest.mark.timeout(600)
+
+PATIENCE = 60.0
 OF_FLOWER = "a-password-of-flower"
 PAGES = ("/", "/workers", "/worker/NAME", "/broker", "/tasks", "/metrics")
 ANSWERS = ("/api/workers?refresh=1", "/api/queues/length", "/api/tasks", "/healthcheck")
@@ -87,7 +91,7 @@ class TestASystemWhoseServersAreAway:
     def test_shows_no_password(self, installation: Installation, secrets: list[str]) -> None:
         for name in ("TALLYMAN_DATABASE_URL", "TALLYMAN_BROKER_URL"):
             url = urlsplit(installation.variables[name])
-            nowhere = f"{url.username}:{url.password}@127.0.0.1:{free_port(preferred=None)}"
+            nowhere = f"{url.username}:{url.password}@127.0.0.1:1"
             installation.variables = {
                 **installation.variables,
                 name: url._replace(netloc=nowhere).geturl(),
@@ -153,7 +157,7 @@ def listed(programs: list[Running]) -> str:
 def asked(servers: Addresses) -> Iterator[str]:
     """Yield what workers tell whoever may send them commands."""
     with Celery(broker=servers.broker_url, set_as_current=False) as stranger:
-        inspect = stranger.control.inspect(timeout=10, limit=1)
+        inspect = stranger.control.inspect(timeout=PATIENCE, limit=1)
         for question in ("conf", "report", "stats", "registered", "active_queues", "clock"):
             answer = getattr(inspect, question)()
             assert answer, question
@@ -164,16 +168,30 @@ def shown(flower: Running) -> Iterator[str]:
     """Yield Flower's pages."""
     [address] = re.findall(r"flower_started\s+url=(\S+)", flower.complaints)
     login = {"Authorization": f"Basic {b64encode(f'me:{OF_FLOWER}'.encode()).decode()}"}
-    wait_until(lambda: "@" in _read(f"{address}/api/workers?refresh=1", login))
-    [name] = json.loads(_read(f"{address}/api/workers", login)).keys()
+
+    def known() -> list[str]:
+        return list(json.loads(_read(f"{address}/api/workers?refresh=1", login)))
+
+    [name] = wait_until(known, seconds=PATIENCE)
     for page in (*ANSWERS, *(page.replace("NAME", name) for page in PAGES)):
-        yield _read(f"{address}{page}", login)
+        yield wait_until(partial(_page, f"{address}{page}", login), seconds=PATIENCE)
     with pytest.raises(urllib.error.HTTPError, match="401"):
         _read(f"{address}/workers", {})
 
 
+def _page(url: str, headers: dict[str, str]) -> str:
+    """Read a page; nothing where it is not there: a worker has a second to tell of itself."""
+    try:
+        return _read(url, headers)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code != HTTPStatus.NOT_FOUND:
+                raise
+        return ""
+
+
 def _read(url: str, headers: dict[str, str]) -> str:
     question = urllib.request.Request(url, headers=headers)  # noqa: S310  its address is Flower's
-    with urllib.request.urlopen(question, timeout=20) as answer:  # noqa: S310  likewise
+    with urllib.request.urlopen(question, timeout=PATIENCE) as answer:  # noqa: S310  likewise
         text: str = answer.read().decode()
     return text

@@ -103,6 +103,19 @@ class Traced:
         assert found is not None
         return found
 
+    def until_messages(self, count: int, *, jobs: int) -> list[SpanSeen]:
+        """Wait for the spans of messages of so many jobs: each ends after those of its jobs."""
+
+        def ended() -> list[SpanSeen]:
+            return [
+                span
+                for span in self.named("process allocation")
+                if span.attributes.get("messaging.batch.message_count") == jobs
+            ]
+
+        wait_until(lambda: len(ended()) >= count)
+        return ended()
+
     def execute(self, statement: str) -> None:
         with self.engine.begin() as connection:
             connection.exec_driver_sql(statement)
@@ -202,7 +215,9 @@ def traced(
         queries=JobQueries(engine),
         traces=lambda: journey,
     )
-    with start_worker(app, pool="solo", perform_ping_check=False, loglevel="WARNING"):
+    with start_worker(
+        app, pool="solo", perform_ping_check=False, loglevel="WARNING", shutdown_timeout=60
+    ):
         yield Traced(
             provider=provider,
             exporter=exporter,

@@ -163,11 +163,7 @@ class TestAMessageOfManyJobs:
         traced.relay_events()
 
         submits = {span.span_id: span for span in traced.named("submit allocation")}
-        messages = [
-            span
-            for span in traced.named("process allocation")
-            if span.attributes.get("messaging.batch.message_count") == 2
-        ]
+        messages = traced.until_messages(2, jobs=2)
         assert len(submits) == 4
         assert len(messages) == 2
         for message in messages:
