@@ -3,13 +3,14 @@
 import json
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
 from celery import Celery
 from structlog.testing import capture_logs
 
-from adapters.result_backend import RedisMirror
+from adapters.result_backend import RedisMirror, _HastyRedis
 from domain.jobs.model import Door, Failure, Job, JobState
 
 
@@ -37,6 +38,25 @@ def app() -> Iterator[Celery]:
 
 
 @pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have mirrors wait for a Redis that is there, however slow this machine is."""
+    given = _HastyRedis.__init__
+
+    def begin(backend: _HastyRedis, **options: Any) -> None:
+        given(backend, **options)
+        backend.connparams.update(socket_timeout=60.0, socket_connect_timeout=60.0)
+
+    monkeypatch.setattr(_HastyRedis, "__init__", begin)
+
+
+def mirror_resting_for_long(app: Celery, url: str) -> RedisMirror:
+    """Build a mirror that leaves a Redis alone for as long as a test may take."""
+    mirror = RedisMirror(app, url, expires_seconds=60)
+    mirror._breaker._circuit.reset_timeout = 3_600
+    return mirror
+
+
+@pytest.fixture
 def silent_url() -> Iterator[str]:
     """Give the address of a server that accepts connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -46,14 +66,16 @@ def silent_url() -> Iterator[str]:
 # Celery's Redis backend calls what redis-py has deprecated.
 @pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
 class TestTheMirror:
+    @pytest.mark.usefixtures("patient")
     def test_keeps_an_outcome_as_celery_does(self, app: Celery, broker_url: str) -> None:
-        RedisMirror(app, broker_url, expires_seconds=60).copy(job(JobState.SUCCEEDED))
+        RedisMirror(app, broker_url, expires_seconds=600).copy(job(JobState.SUCCEEDED))
 
         with redis.Redis.from_url(broker_url) as client:
             copy = json.loads(client.get("celery-task-meta-copied") or "null")
             assert (copy["status"], copy["result"]) == ("SUCCESS", {"done": True})
-            assert 0 < client.ttl("celery-task-meta-copied") <= 60
+            assert 0 < client.ttl("celery-task-meta-copied") <= 600
 
+    @pytest.mark.usefixtures("patient")
     def test_tells_a_refusal_with_its_details(self, app: Celery, broker_url: str) -> None:
         refusal = Failure(
             type="Refused", module="domain.errors", message="no", details={"why": "asked to"}
@@ -70,6 +92,7 @@ class TestTheMirror:
             "exc_message": ["no", {"why": "asked to"}],
         }
 
+    @pytest.mark.usefixtures("patient")
     def test_tells_what_is_not_ours_by_its_name_alone(self, app: Celery, broker_url: str) -> None:
         # SQLAlchemy's InternalError takes three arguments: made of one, it would be a TypeError.
         broken = Failure(
@@ -86,11 +109,11 @@ class TestTheMirror:
             client.backend.result_consumer.stop()
             client.backend.client.close()
 
-    @pytest.mark.timeout(20)
+    @pytest.mark.timeout(60)
     def test_does_not_hold_a_worker_up_where_redis_is_silent(
         self, app: Celery, silent_url: str
     ) -> None:
-        mirror = RedisMirror(app, silent_url, expires_seconds=60)
+        mirror = mirror_resting_for_long(app, silent_url)
 
         with capture_logs() as logs:
             mirror.copy(job(JobState.SUCCEEDED))
@@ -103,7 +126,7 @@ class TestTheMirror:
         ]
 
     def test_is_not_missed_where_redis_is_away(self, app: Celery) -> None:
-        mirror = RedisMirror(app, "redis://127.0.0.1:1/0", expires_seconds=60)
+        mirror = mirror_resting_for_long(app, "redis://127.0.0.1:1/0")
 
         with capture_logs() as logs:
             mirror.copy(job(JobState.SUCCEEDED))
