@@ -12,7 +12,6 @@ from sqlalchemy import Engine
 
 from adapters.broker import CeleryBroker
 from adapters.postgres.dispatches import PostgresDispatches
-from adapters.postgres.engine import create
 from adapters.postgres.queue_settings import PostgresQueueSettings
 from adapters.postgres.unit_of_work import BeginPostgresWork
 from domain.jobs.dispatching import Grouping
@@ -36,14 +35,6 @@ CREATE TRIGGER note_turn AFTER UPDATE ON job REFERENCING OLD TABLE AS former NEW
 FOR EACH STATEMENT EXECUTE FUNCTION note_turn()"""
 """Has PostgreSQL write down when jobs were handed out: when a transaction began, and a moment after
 it was decided how many may be."""
-
-
-@pytest.fixture
-def patient(database_url: str) -> Iterator[Engine]:
-    """Give an engine for relays that wait for their turn, however long others need for theirs."""
-    engine = create(database_url, pool_size=16, lock_timeout_ms=60_000)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture
