@@ -175,7 +175,7 @@ class TestWhereARelayMeasures:
     def test_its_measurement_is_believed_and_nothing_is_counted(
         self, producer: Producer, engine: Engine, gauges: PostgresQueueGauges
     ) -> None:
-        gauges.measure(QUEUES, messages={}, every=1)
+        gauges.measure(QUEUES, messages={}, every=60)
         statements: list[str] = []
 
         @event.listens_for(engine, "before_cursor_execute")
@@ -193,7 +193,7 @@ class TestWhereARelayMeasures:
     ) -> None:
         producer.submit_many(map(a_job, range(LIMIT)))
         clock.passes(FRESH_SECONDS)
-        gauges.measure(QUEUES, messages={}, every=1)
+        gauges.measure(QUEUES, messages={}, every=60)
         submit(producer, 0)
         finish(engine, LIMIT)
         clock.passes(COUNT_SECONDS)
@@ -215,7 +215,7 @@ class TestWhereARelayMeasures:
         producer = build_producer()
         producer.submit_many(map(a_job, range(20)))
         finish(engine, 20)
-        gauges.measure(QUEUES, messages={}, every=1)
+        gauges.measure(QUEUES, messages={}, every=60)
         producer = build_producer()
         producer.submit_many(map(a_job, range(20, 40)))
         # What is handed in at the moment of a count may be in it or not: it would count twice.
@@ -229,7 +229,7 @@ class TestWhereARelayMeasures:
     ) -> None:
         producer.submit_many(map(a_job, range(LIMIT)))
         finish(engine, 1)
-        gauges.measure(QUEUES, messages={}, every=1)
+        gauges.measure(QUEUES, messages={}, every=60)
         PostgresQueueSettings(engine).pause(["allocation"], reason=None)
         clock.passes(FRESH_SECONDS)
         with pytest.raises(QueueFull) as refusal:
@@ -239,7 +239,7 @@ class TestWhereARelayMeasures:
     def test_one_that_is_overdue_is_not_believed(
         self, producer: Producer, engine: Engine, gauges: PostgresQueueGauges
     ) -> None:
-        gauges.measure(QUEUES, messages={}, every=1)
+        gauges.measure(QUEUES, messages={}, every=60)
         with engine.begin() as connection:
             connection.exec_driver_sql("UPDATE queue_gauge SET good_until = now()")
         for number in range(LIMIT):
