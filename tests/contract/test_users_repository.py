@@ -3,12 +3,11 @@
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 
 from adapters.postgres.statements import Statements
 from adapters.postgres.users import PostgresUsers
@@ -21,6 +20,7 @@ from domain.users.model import User
 from domain.users.ports import Users
 from domain.users.services import erase_users, register_users, update_users
 from domain.users.status import UserStatus
+from tests.conftest import wait_until
 from tests.fakes.user_builders import (
     PASSWORD_HASH,
     Batch,
@@ -229,7 +229,11 @@ class TestForget:
 
 
 class TestServicesOnPostgres:
-    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
     @given(history=batches())
     def test_answer_as_on_the_fake(self, connection: Connection, history: list[Batch]) -> None:
         fake, real = FakeUsersWork(), Work(connection)
@@ -266,6 +270,11 @@ class TestServicesOnPostgres:
 
 
 class TestTwoTransactions:
+    @pytest.fixture(autouse=True)
+    def patient(self, connection: Connection) -> None:
+        """Have locks waited for however long the other transaction needs."""
+        event.listen(connection.engine, "begin", _wait_for_locks)
+
     def test_one_wins_the_address_and_the_other_is_refused(self, connection: Connection) -> None:
         first, second = requests(
             a_registration("ada"), a_registration("bob", email="Ada@example.com")
@@ -278,7 +287,7 @@ class TestTwoTransactions:
             _until_blocked(process, connection)
             connection.commit()
             with pytest.raises(StaleDecision):
-                late.result(timeout=10)
+                late.result(timeout=60)
             other.rollback()
 
             assert codes(register_users([second], Work(other))) == ["EmailTaken"]
@@ -295,7 +304,7 @@ class TestTwoTransactions:
             _until_blocked(process, connection)
             connection.commit()
 
-            assert codes(late.result(timeout=10)) == ["UserIsErased"]
+            assert codes(late.result(timeout=60)) == ["UserIsErased"]
 
 
 class TestScrubbing:
@@ -413,16 +422,16 @@ def _statements(connection: Connection, handler: Any, batch: Any) -> int:  # noq
     return len(work.statements.sent)
 
 
+def _wait_for_locks(connection: Connection) -> None:
+    connection.exec_driver_sql("SET LOCAL lock_timeout = '60s'")
+
+
 def _process_of(connection: Connection) -> int:
     return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
 
 
 def _until_blocked(process: int, observer: Connection) -> None:
     """Wait until PostgreSQL says that a process waits for a lock."""
-    deadline = monotonic() + 10
     question = text("SELECT cardinality(pg_blocking_pids(:process)) > 0")
     with observer.engine.connect() as third:
-        while monotonic() < deadline:
-            if third.execute(question, {"process": process}).scalar_one():
-                return
-    pytest.fail("the second transaction never waited for the first")
+        wait_until(lambda: third.execute(question, {"process": process}).scalar_one(), seconds=60)

@@ -59,12 +59,12 @@ def silent_url() -> Iterator[str]:
 @pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
 class TestTheMirror:
     def test_keeps_an_outcome_as_celery_does(self, app: Celery, broker_url: str) -> None:
-        patient(RedisMirror(app, broker_url, expires_seconds=60)).copy(job(JobState.SUCCEEDED))
+        patient(RedisMirror(app, broker_url, expires_seconds=600)).copy(job(JobState.SUCCEEDED))
 
         with redis.Redis.from_url(broker_url) as client:
             copy = json.loads(client.get("celery-task-meta-copied") or "null")
             assert (copy["status"], copy["result"]) == ("SUCCESS", {"done": True})
-            assert 0 < client.ttl("celery-task-meta-copied") <= 60
+            assert 0 < client.ttl("celery-task-meta-copied") <= 600
 
     def test_tells_a_refusal_with_its_details(self, app: Celery, broker_url: str) -> None:
         refusal = Failure(

@@ -21,7 +21,7 @@ from domain.messages import Command
 from tests.conftest import wait_until
 
 T = TypeVar("T")
-SECONDS = 20.0
+SECONDS = 60.0
 
 _JOB_NUMBERS: Iterator[int] = count(1)
 _PAYLOADS = Payloads(KINDS)
@@ -29,7 +29,7 @@ _PAYLOADS = Payloads(KINDS)
 
 @dataclass(kw_only=True)
 class Contention:
-    """Runs transactions as workers do and keeps what went wrong on the way."""
+    """Runs transactions as workers do, for as long as this machine needs; keeps what went wrong."""
 
     errors: list[BaseException] = field(default_factory=list)
 
@@ -42,7 +42,7 @@ class Contention:
                     self.errors.append(error)
                 raise
 
-        return Persistently()(noting, patient=patient)
+        return Persistently(seconds=SECONDS)(noting, patient=patient)
 
 
 def a_job(command: Command, job_id: str | None = None) -> Submission:

@@ -6,12 +6,13 @@ from typing import Any, cast
 import pytest
 import redis
 from redis.client import Pipeline
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from adapters.event_stream import STREAM, RedisEventStream
-from adapters.postgres.outbox_feed import OutboxReader, PostgresOutboxFeed
+from adapters.postgres.outbox_feed import READER_LOCK, OutboxReader, PostgresOutboxFeed
 from domain.jobs.model import Submission
 from domain.kinds import KINDS
+from tests.conftest import wait_until
 from tests.jobs import build_executor
 from worker.event_relay import EventRelay
 
@@ -47,7 +48,15 @@ def entries(valkey: redis.Redis) -> list[dict[str, str]]:
     return [fields for _, fields in found]
 
 
+def nobody_reads(feed: PostgresOutboxFeed) -> bool:
+    """Tell whether PostgreSQL has noticed that the reader before has gone."""
+    with feed._engine.connect() as connection:
+        locks = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = :lock")
+        return not connection.execute(locks, {"lock": READER_LOCK}).scalar_one()
+
+
 def relay_all(relay: EventRelay) -> int:
+    wait_until(lambda: nobody_reads(relay.feed))
     with relay.feed.reading() as reader:
         assert reader is not None
         return relay.relay_once(reader)
@@ -98,6 +107,7 @@ class TestEventRelay:
         with relay.feed.reading() as first, relay.feed.reading() as second:
             assert first is not None
             assert second is None
+        wait_until(lambda: nobody_reads(relay.feed))
         with relay.feed.reading() as third:
             assert third is not None
 

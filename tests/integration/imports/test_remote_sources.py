@@ -230,7 +230,7 @@ def _ssh(folder: Path) -> Iterator[tuple[int, str]]:
     try:
         yield server.get_port(), key.export_public_key().decode()
     finally:
-        asyncio.run_coroutine_threadsafe(end(server), loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(end(server), loop).result(timeout=60)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -4,13 +4,20 @@ import pytest
 import sqlalchemy.exc
 from sqlalchemy import Engine
 
-from adapters.breakers import State
+from adapters.breakers import Breaker, State
 from adapters.embedded.processes import free_port
 from adapters.postgres.engine import create
-from adapters.postgres.persistence import Persistently
+from adapters.postgres.persistence import Persistently, postgresql_breaker
 from domain.errors import Contended, InvalidPayload, Unavailable
 
 OFTEN = 5
+
+
+def resting_for_long() -> Breaker:
+    """Build the breaker of PostgreSQL, which stays open for as long as a test may take."""
+    breaker = postgresql_breaker()
+    breaker._circuit.reset_timeout = 3_600
+    return breaker
 
 
 def fails(engine: Engine, code: str) -> None:
@@ -21,7 +28,7 @@ def fails(engine: Engine, code: str) -> None:
 class TestPersistently:
     def test_leaves_postgresql_alone_that_was_away_twice(self) -> None:
         nowhere = create(f"postgresql+psycopg://nobody@127.0.0.1:{free_port(preferred=None)}/none")
-        persistently = Persistently(attempts=1)
+        persistently = Persistently(attempts=1, breaker=resting_for_long())
         tries: list[int] = []
 
         def ask() -> None:

@@ -272,15 +272,17 @@ class TestADecisionThatWentStale:
 
 
 class TestTheSameJobDeliveredTwiceAtOnce:
-    def test_waits_for_the_first_and_gives_its_answer(self, engine: Engine, script: Script) -> None:
+    def test_waits_for_the_first_and_gives_its_answer(
+        self, patient: Engine, script: Script
+    ) -> None:
         first_runs, go_on = Event(), Event()
 
         def wait(_: PostgresUnitOfWork) -> None:
             first_runs.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
 
         script.acts["wait"] = wait
-        executor = build_executor(engine, probe_kinds(script))
+        executor = build_executor(patient, probe_kinds(script))
         answers: list[object] = []
 
         def deliver() -> None:
@@ -290,11 +292,11 @@ class TestTheSameJobDeliveredTwiceAtOnce:
 
         first, second = Thread(target=deliver), Thread(target=deliver)
         first.start()
-        assert first_runs.wait(10)
+        assert first_runs.wait(60)
         second.start()
         go_on.set()
-        first.join(10)
-        second.join(10)
+        first.join(60)
+        second.join(60)
         assert answers == [{"did": "wait"}] * 2
         assert script.batches == [["a"]]
 

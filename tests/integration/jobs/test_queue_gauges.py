@@ -80,13 +80,13 @@ class TestMeasuring:
 
     def test_averages_how_many_finish(self, engine: Engine, gauges: PostgresQueueGauges) -> None:
         queued(engine, "allocation", 100)
-        finish(engine, "true", seconds_ago=5)
+        finish(engine, "true", seconds_ago=2)
         gauges.measure(NAMES, messages={}, every=1)
         _, levels = gauges.read()
         # A hundred in the ten seconds before.
         assert levels["allocation"].jobs_per_second == pytest.approx(10)
-        do(engine, "UPDATE queue_gauge SET measured_at = now() - interval '4 seconds'")
-        gauges.measure(NAMES, messages={}, every=1)
+        do(engine, "UPDATE queue_gauge SET measured_at = now() - interval '0.5 seconds'")
+        gauges.measure(NAMES, messages={}, every=0)
         _, levels = gauges.read()
         assert 0 < levels["allocation"].jobs_per_second < 10
         assert levels["users"].jobs_per_second == 0
@@ -101,14 +101,14 @@ class TestMeasuring:
     def test_holds_until_the_next_is_overdue(
         self, engine: Engine, gauges: PostgresQueueGauges
     ) -> None:
-        gauges.measure(NAMES, messages={}, every=20)
+        gauges.measure(NAMES, messages={}, every=20 * 60)
         do(
             engine,
-            "UPDATE queue_gauge SET measured_at = measured_at - interval '59 seconds',"
-            " good_until = good_until - interval '59 seconds'",
+            "UPDATE queue_gauge SET measured_at = measured_at - interval '59 minutes',"
+            " good_until = good_until - interval '59 minutes'",
         )
         assert gauges.read()[1]["users"].is_good
-        do(engine, "UPDATE queue_gauge SET good_until = good_until - interval '2 seconds'")
+        do(engine, "UPDATE queue_gauge SET good_until = good_until - interval '2 minutes'")
         assert not gauges.read()[1]["users"].is_good
 
 

@@ -27,6 +27,9 @@ from worker.app import build_app
 from worker.requeuing import requeue
 from worker.settings import Settings
 
+# Of several waits, each of which may be for a minute.
+pytestmark = pytest.mark.timeout(300)
+
 QUEUE = "allocation"
 MOST = 30
 """Messages in hand at once: this transport looks for more every other second."""
@@ -56,7 +59,7 @@ def parked(engine: Engine) -> ParkedMessages:
 def worker(app: Celery) -> Iterator[None]:
     """Run a worker in threads of this process."""
     with start_worker(
-        app, pool="threads", concurrency=MOST, perform_ping_check=False, shutdown_timeout=30
+        app, pool="threads", concurrency=MOST, perform_ping_check=False, shutdown_timeout=60
     ):
         yield
 
@@ -101,7 +104,7 @@ class TestAWorkerOnAnyTransport:
     ) -> None:
         monkeypatch.setattr("worker.parking.admit", lambda *_: None)
         with start_worker(
-            app, pool="threads", concurrency=MOST, perform_ping_check=False, shutdown_timeout=30
+            app, pool="threads", concurrency=MOST, perform_ping_check=False, shutdown_timeout=60
         ):
             for name in ("no task", "an unknown kind", "an eta that is no time"):
                 send(app, json.loads(SORTS[name].raw))

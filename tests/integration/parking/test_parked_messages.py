@@ -7,6 +7,7 @@ from hashlib import sha256
 import pytest
 from sqlalchemy import Engine
 
+from adapters.postgres.engine import create
 from adapters.postgres.parked import LOOK_SECONDS, ParkedMessages, PostgresParked
 from adapters.postgres.unit_of_work import BeginPostgresWork
 from domain.jobs.parking import Form, Misfit, Parked, Reason
@@ -48,10 +49,14 @@ class TestParking:
         assert parked.find(message.id) == (message, b"\x00\xff")
 
     def test_counts_copies_of_one_message(
-        self, store: PostgresParked, parked: ParkedMessages
+        self, engine: Engine, database_url: str, parked: ParkedMessages
     ) -> None:
+        # Each waits for the commits of those before it, however long this machine needs for them.
+        patient = create(database_url, pool_size=8, lock_timeout_ms=60_000)
+        store = PostgresParked(patient, most_bytes=ROOMY)
         with ThreadPoolExecutor(8) as threads:
             found = list(threads.map(lambda _: store.park(misfit()), range(40)))
+        patient.dispose()
 
         assert sorted(found) == [Parked.AGAIN] * 39 + [Parked.NEW]
         [message] = parked.newest()

@@ -32,7 +32,7 @@ def take(broker_url: str) -> Iterator[Take]:
         def take_some(count: int) -> list[Message]:
             before = len(taken)
             while len(taken) < before + count:
-                connection.drain_events(timeout=10)
+                connection.drain_events(timeout=60)
             return taken[before:]
 
         consumer.consume()

@@ -32,6 +32,8 @@ from domain.jobs.model import OPEN_STATES, JobState, Submission
 from domain.jobs.queues import QUEUES
 from domain.kinds import KINDS
 from domain.users.status import UserStatus
+from tests.conftest import wait_until
+from tests.integration.events.test_event_relay import nobody_reads
 from tests.integration.plans.plans import watched
 from worker.producer import Producer
 
@@ -76,7 +78,9 @@ def claim_paced(engine: Engine) -> None:
 
 
 def feed(engine: Engine) -> None:
-    with PostgresOutboxFeed(engine).reading() as reader:
+    outbox = PostgresOutboxFeed(engine)
+    wait_until(lambda: nobody_reads(outbox))
+    with outbox.reading() as reader:
         assert reader
         reader.mark_published(reader.unpublished(limit=1_000))
 
