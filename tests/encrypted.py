@@ -185,7 +185,7 @@ def postgres(certificates: Certificates) -> Iterator[EncryptedPostgres]:
     finally:
         # On SIGTERM it would wait for its clients.
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=30)
+        process.wait(timeout=90)
         shutil.rmtree(folder)
 
 
@@ -230,4 +230,4 @@ def valkey(certificates: Certificates, *, folder: Path, users: str) -> Iterator[
         yield server
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=90)

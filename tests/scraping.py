@@ -24,7 +24,7 @@ def get(port: int, path: str, *, method: str = "GET") -> tuple[int, str]:
     """Return the status and the body of an answer; 0 where nobody answers."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310  as written here
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  as written here
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

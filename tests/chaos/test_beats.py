@@ -91,7 +91,6 @@ def slots(connection: Connection) -> list[datetime]:
 
 
 class TestThreeBeats:
-    @pytest.mark.timeout(180)
     def test_have_each_tick_run_once_though_one_is_killed_and_one_is_stopped(
         self, programs: Programs, engine: Engine, connection: Connection
     ) -> None:

@@ -31,7 +31,6 @@ def let_time_pass(place: Place) -> None:
 
 
 class TestAWorkerKilledUnderLoad:
-    @pytest.mark.timeout(240)
     def test_loses_nothing_of_what_was_submitted_and_doubles_nothing(
         self, campaign: Campaign
     ) -> None:
@@ -40,7 +39,6 @@ class TestAWorkerKilledUnderLoad:
         assert toll.is_drained
         assert (toll.sent, toll.lost, toll.doubled) == (KILLS * ORDERS_A_KILL, 0, 0)
 
-    @pytest.mark.timeout(240)
     def test_loses_nothing_of_what_came_as_a_message_and_doubles_nothing(
         self, campaign: Campaign
     ) -> None:

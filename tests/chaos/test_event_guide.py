@@ -256,8 +256,6 @@ def knows_all(shop: Shop, tallyman: Tallyman) -> None:
     assert shop.promised() == tallyman.allocated()
 
 
-# Programs start one after the other, and thousands of events take their time on a busy machine.
-@pytest.mark.timeout(300)
 class TestTheConsumerOfTheGuide:
     def test_prints_what_the_guide_says(self, shop: Shop, tallyman: Tallyman) -> None:
         [(_, prints)] = snippets("consume-events.md", "python")

@@ -32,8 +32,6 @@ def files(tmp_path: Path) -> Files:
 
 
 class TestABrokerThatForgets:
-    # It makes a cluster, and everything that runs on it.
-    @pytest.mark.timeout(300)
     @pytest.mark.parametrize("disturbance", [FLUSHED, REPLACED], ids=lambda each: each.name)
     def test_in_the_middle_of_an_import_loses_nothing_of_it(
         self, files: Files, disturbance: Disturbance, tmp_path: Path

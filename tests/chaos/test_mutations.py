@@ -10,7 +10,6 @@ from tests.chaos.mutations.playing import Server, play
 
 # Later Pythons warn of forks beside threads; a child here runs none of the parent's.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.timeout(300)
 class TestMutations:
     def test_are_noticed_and_their_loads_are_well_without_them(
         self, servers: Addresses, tmp_path: Path

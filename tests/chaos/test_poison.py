@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.chaos.poison import SETTINGS, Dose, take
 from tests.chaos.poisoned import REASONS, SORTS
 from tests.chaos.programs import Programs
@@ -15,8 +13,6 @@ class TestPoison:
     def test_knows_the_reason_for_every_sort(self) -> None:
         assert REASONS.keys() == SORTS.keys()
 
-    # Nine jobs that take their worker along five times each, some of them slowly.
-    @pytest.mark.timeout(360)
     def test_is_dead_with_its_reason_while_all_its_neighbours_are_placed(
         self, database_url: str, broker_url: str, tmp_path: Path
     ) -> None:

@@ -16,7 +16,6 @@ PRODUCT = ("domain", "adapters", "tasks", "worker")
 
 # Later Pythons warn of forks beside threads; a child here runs none of the parent's.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.timeout(300)
 class TestAProcessThatDies:
     def test_anywhere_loses_nothing_and_does_nothing_twice(
         self, servers: Addresses, database_url: str, broker_url: str, tmp_path: Path

@@ -513,7 +513,7 @@ class TestServicesOnPostgres:
     @settings(
         max_examples=40,
         deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture],
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     @given(history=histories(most=10))
     def test_answer_and_write_as_on_the_fake(
@@ -537,7 +537,7 @@ class TestServicesOnPostgres:
     @settings(
         max_examples=15,
         deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture],
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     @given(history=histories(most=10))
     def test_write_the_same_with_locks_first(
@@ -557,7 +557,7 @@ class TestServicesOnPostgres:
     @settings(
         max_examples=10,
         deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture],
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     @given(history=histories(most=8))
     def test_give_the_same_answer_again_without_effect_or_event(

@@ -98,7 +98,7 @@ class TestSubmitWithSql:
     @settings(
         max_examples=150,
         deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture],
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     @given(payload=st.dictionaries(st.text(), JSON, max_size=5))
     @example(payload={"\\u0000": "\\\\u0000"})
@@ -151,7 +151,7 @@ class TestSubmitWithSql:
             assert sql.execute("SELECT count(*) FROM job").fetchone() == (0,)
             submit(other, KIND, BATCH, job_id="b")
             other.commit()
-        assert len(list(sql.notifies(timeout=20, stop_after=1))) == 1
+        assert len(list(sql.notifies(timeout=60, stop_after=1))) == 1
 
     def test_accepts_one_of_two_that_come_at_once(self, sql: Sql, database_url: str) -> None:
         url = database_url.replace("postgresql+psycopg://", "postgresql://")

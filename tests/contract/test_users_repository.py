@@ -232,7 +232,7 @@ class TestServicesOnPostgres:
     @settings(
         max_examples=40,
         deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture],
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     @given(history=batches())
     def test_answer_as_on_the_fake(self, connection: Connection, history: list[Batch]) -> None:

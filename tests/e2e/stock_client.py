@@ -30,7 +30,7 @@ def _seen(app: Celery, job_id: str) -> dict[str, Any]:
     if not found.ready():
         return {"state": found.state, **_told(found.result)}
     try:
-        return {"state": found.state, "result": found.get(timeout=10)}
+        return {"state": found.state, "result": found.get(timeout=60)}
     except Exception as error:  # noqa: BLE001  whatever it is, it is what the client is told
         return {"state": found.state, **_told(error)}
 

@@ -63,7 +63,6 @@ def stock(prefix: str) -> str:
 
 
 class TestTwoBeatsAndTwoWorkers:
-    @pytest.mark.timeout(240)
     @pytest.mark.usefixtures("programs")
     def test_take_each_file_once_and_all_its_rows_once(
         self, folder: Path, connection: Connection

@@ -1,13 +1,10 @@
 """An import during which all goes wrong ends as one that was left alone."""
 
-import pytest
-
 from benchmarks.imports.disturbed import imported
 
 LINES = 20_000
 
 
-@pytest.mark.timeout(400)
 class TestADisturbedImport:
     def test_ends_as_one_that_was_left_alone(self) -> None:
         calm, _, _ = imported(LINES, disturbed=False)

@@ -118,7 +118,6 @@ class TestItsButtons:
         assert pipeline.allocated(sku) == 4
         flower.shows(job_id, "SUCCESS")
 
-    @pytest.mark.timeout(240)
     def test_to_terminate_a_job_again_and_again_uses_up_its_attempts(
         self, pipeline: Pipeline, flower: FlowerSite
     ) -> None:
@@ -143,7 +142,6 @@ class TestItsButtons:
         assert "the worker died in each of 5 attempts" in dead["exception"]
         assert pipeline.allocated(sku) == 0
 
-    @pytest.mark.timeout(240)
     def test_to_terminate_a_job_of_a_paused_queue_lets_it_be_cancelled(
         self, pipeline: Pipeline, flower: FlowerSite, engine: Engine
     ) -> None:

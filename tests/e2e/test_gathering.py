@@ -40,7 +40,7 @@ class TestABurstOfMessages:
         ).fetchall()
         assert states == [("rejected", 20, 1), ("succeeded", ORDERS, 1)]
         assert pipeline.allocated("RUSH") == ORDERS
-        assert pipeline.result("rush-7").get(timeout=10)["state"] == "allocated"
+        assert pipeline.result("rush-7").get(timeout=60)["state"] == "allocated"
         assert pipeline.result("rush-greedy-20").status == "FAILURE"
         (transactions,) = pipeline.one(
             "SELECT count(DISTINCT xmin::text) FROM job"

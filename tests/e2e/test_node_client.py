@@ -49,8 +49,6 @@ def node_modules() -> Path:
     return installed / "node_modules"
 
 
-# The first time its packages are fetched.
-@pytest.mark.timeout(300)
 class TestTheNodeClient:
     def test_enqueues_orders_and_awaits_what_became_of_them(
         self, pipeline: Pipeline, node_modules: Path, tmp_path: Path, broker_url: str

@@ -323,8 +323,6 @@ class TestWhatIsOfPeople:
         for (text,) in rows:
             assert leaks(text) == {}
 
-    # It starts the command some forty times.
-    @pytest.mark.timeout(600)
     def test_is_not_in_what_the_command_tells_unasked(
         self, jobs: list[str], environment: Mapping[str, str], folder: Path, engine: Engine
     ) -> None:

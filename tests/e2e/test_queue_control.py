@@ -98,7 +98,6 @@ class TestAPause:
             )
             yield
 
-    @pytest.mark.timeout(240)
     @pytest.mark.usefixtures("hanging")
     def test_stops_a_backlog_and_resuming_runs_each_job_once(
         self,
@@ -167,7 +166,7 @@ class TestAPause:
         # What would do nothing does it now.
         refused = pipeline.by_message("bad", {"order_id": 5})
         with pytest.raises(InvalidPayload):
-            refused.get(timeout=30)
+            refused.get(timeout=60)
         pipeline.by_message("h-1", order("h-1", "held", quantity=9))
         eventually(lambda: "job_conflicts" in worker.logs(), what="the conflict is told")
 

@@ -97,7 +97,6 @@ def orders(environment: Mapping[str, str], tmp_path: Path) -> Import:
     return Import(folder=tmp_path, environment=environment)
 
 
-@pytest.mark.timeout(240)
 class TestAWorkerKilledInAnImport:
     def test_changes_nothing_about_what_is_imported(
         self,
@@ -152,7 +151,6 @@ class TestAWorkerKilledInAnImport:
         assert _read(connection) == books
 
 
-@pytest.mark.timeout(240)
 class TestAJobThatKillsItsWorker:
     def test_ends_dead_as_worker_lost_while_its_neighbours_finish(
         self, pipeline: Pipeline, connection: Connection

@@ -33,7 +33,6 @@ END $$;
 CREATE TRIGGER take_time BEFORE INSERT ON sales_order FOR EACH ROW EXECUTE FUNCTION take_time()"""
 
 pytestmark = [
-    pytest.mark.timeout(180),
     pytest.mark.skipif(
         SERVER is None and not os.environ.get("CI"),
         reason="needs rabbitmq-server (Debian, Ubuntu: apt-get install rabbitmq-server)",

@@ -103,7 +103,7 @@ class TestABreaker:
 
     def test_lets_threads_call_at_the_same_time(self, build: Build) -> None:
         breaker = build()
-        together = threading.Barrier(4, timeout=20)
+        together = threading.Barrier(4, timeout=60)
 
         def call() -> None:
             with breaker.calling():

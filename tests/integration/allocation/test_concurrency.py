@@ -32,9 +32,6 @@ from tests.integration.allocation.actors import (
 )
 from tests.stock_audit import Books, read_books
 
-# Some let jobs meet in hundreds of ways.
-pytestmark = pytest.mark.timeout(600)
-
 
 def books_of(engine: Engine) -> Books:
     with engine.connect() as connection:

@@ -19,9 +19,6 @@ from tests.fakes.allocation_builders import SPRING, SUMMER, a_batch, an_order
 from tests.integration.allocation.actors import Actor, a_job, run, told
 from tests.stock_audit import read_books, read_portions, replay
 
-# Each of eight workers may take a minute.
-pytestmark = pytest.mark.timeout(600)
-
 SKUS = ["LAMP", "CHAIR", "DESK"]
 
 

@@ -6,15 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import ROOT
 from tests.e2e.test_add_a_job_kind import BLOCK, PACKAGES, change
 
 GUIDE = ROOT / "docs" / "how-to" / "evolve-the-data-model.md"
 
 
-@pytest.mark.timeout(600)
 class TestAddingAColumn:
     def test_gives_the_revision_that_the_guide_shows(
         self, tmp_path: Path, database_url: str

@@ -387,7 +387,7 @@ class TestRetry:
             tallyman("jobs", "retry", dead)
             driver = connection.connection.driver_connection
             assert driver is not None
-            assert list(driver.notifies(timeout=10, stop_after=1))
+            assert list(driver.notifies(timeout=60, stop_after=1))
 
     def test_needs_ids_or_a_state(self, tallyman: Tallyman) -> None:
         assert tallyman("jobs", "retry").code == 2

@@ -170,7 +170,7 @@ class TestSettings:
                 tallyman("queues", *command)
                 driver = connection.connection.driver_connection
                 assert driver is not None
-                assert list(driver.notifies(timeout=10, stop_after=1)), command
+                assert list(driver.notifies(timeout=60, stop_after=1)), command
                 connection.invalidate()
 
 

@@ -102,7 +102,7 @@ class TestStart:
             backend.suspend()
             kill(loaded)
             loaded.start()
-            psutil.wait_procs([backend], timeout=10)
+            psutil.wait_procs([backend], timeout=60)
             assert not backend.is_running()
         assert count_rows(loaded) == 3
 

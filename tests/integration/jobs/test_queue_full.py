@@ -283,7 +283,6 @@ class TestProducersInThreads:
 
 
 class TestTheGuide:
-    @pytest.mark.timeout(300)
     def test_waits_for_room_and_prints_what_it_says(
         self, database_url: str, engine: Engine, gauges: PostgresQueueGauges
     ) -> None:

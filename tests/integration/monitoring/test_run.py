@@ -95,7 +95,6 @@ def looking(running: dict[str, Told], tmp_path: Path) -> Iterator[Prometheus]:
         yield looking
 
 
-@pytest.mark.timeout(600)
 class TestARun:
     def test_is_told_of_by_alerts_and_fills_the_dashboard(
         self,

@@ -69,8 +69,6 @@ def load(site: Site) -> Iterator[list[str]]:
 
 
 class TestARollingRestartUnderLoad:
-    # Ten programs are started, one after the other.
-    @pytest.mark.timeout(360)
     def test_wastes_no_attempt_and_loses_no_job(self, site: Site) -> None:
         relay = site.start_relay()
         groups = [site.start_worker(), site.start_worker()]

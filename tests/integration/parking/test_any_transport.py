@@ -27,9 +27,6 @@ from worker.app import build_app
 from worker.requeuing import requeue
 from worker.settings import Settings
 
-# Of several waits, each of which may be for a minute.
-pytestmark = pytest.mark.timeout(300)
-
 QUEUE = "allocation"
 MOST = 30
 """Messages in hand at once: this transport looks for more every other second."""

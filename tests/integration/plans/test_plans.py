@@ -38,7 +38,7 @@ from tests.integration.plans.plans import watched
 from worker.producer import Producer
 
 # The first to ask waits until the database is made.
-pytestmark = [pytest.mark.xdist_group("plans"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.xdist_group("plans")
 
 RUNS = 12
 """After five runs a session may take to a plan for any parameters: that is looked at, too."""

@@ -1,14 +1,11 @@
 """`tallyman demo`: what a newcomer runs first."""
 
-import pytest
-
 from adapters.embedded.servers import EmbeddedServers
 from tests.integration.processes.conftest import Installation
 from worker import leftovers
 
 
 class TestDemo:
-    @pytest.mark.timeout(600)
     def test_shows_all_there_is_and_leaves_nothing(self, installation: Installation) -> None:
         shown = installation.run("demo", "--orders", "300", seconds=500)
         assert shown.returncode == 0, shown.stdout + shown.stderr

@@ -14,8 +14,6 @@ from tests.e2e.flower_site import NAME, PASSWORD, FlowerSite
 from tests.e2e.processes import eventually
 from tests.integration.processes.conftest import Installation, Running
 
-pytestmark = pytest.mark.timeout(600)
-
 OPEN = {r"/healthcheck", r"/static/(.*)", r"/login/?", r"/logout", r".*"}
 """Places without anything of a job or a worker."""
 NOBODY = 1

@@ -6,8 +6,6 @@ import pytest
 from adapters.embedded.servers import EmbeddedServers
 from tests.integration.processes.conftest import Installation, all_gone
 
-pytestmark = pytest.mark.timeout(600)
-
 
 class TestMigrateCheck:
     def test_brings_its_own_server(self, installation: Installation) -> None:

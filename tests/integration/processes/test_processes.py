@@ -22,8 +22,6 @@ from tests.integration.processes.conftest import DEADLINE, PROGRAMS, Installatio
 from tests.jobs import build_executor
 from worker.producer import Producer
 
-pytestmark = pytest.mark.timeout(600)
-
 BEAT_EVERY_SECOND = """
 import sys
 from worker import processes

@@ -18,8 +18,6 @@ from tests.integration.processes.conftest import (
     all_gone,
 )
 
-pytestmark = pytest.mark.timeout(600)
-
 
 @pytest.fixture(scope="class")
 def up(installation: Installation) -> Iterator[Running]:

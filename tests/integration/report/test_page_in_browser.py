@@ -24,7 +24,6 @@ pytestmark = [
         CHROMIUM is None and "CI" not in os.environ,
         reason="there is no Chromium: apt-get install chromium",
     ),
-    pytest.mark.timeout(600),
 ]
 
 Scheme = Literal["light", "dark"]

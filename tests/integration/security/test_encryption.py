@@ -41,7 +41,6 @@ pytestmark = [
         not (encrypted.POSTGRES and encrypted.REDIS) and not os.environ.get("CI"),
         reason=encrypted.HOW_TO_GET_THEM,
     ),
-    pytest.mark.timeout(600),
 ]
 
 

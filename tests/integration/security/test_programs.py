@@ -21,8 +21,6 @@ from worker.producer import Producer
 PATIENCE = 60.0
 ORDER = "allocation.allocate_order"
 
-pytestmark = pytest.mark.timeout(600)
-
 MUCH_TEA = [{"sku": "TEA", "quantity": 99}]
 TEA_AND_CUP = [{"sku": "TEA", "quantity": 3}, {"sku": "CUP", "quantity": 1}]
 ADA = {"user_id": "ada", "username": "ada", "email": "ada@example.com", "name": "Ada"}

@@ -27,8 +27,6 @@ from worker.addresses import Addresses as WorkerAddresses
 from worker.app import build_app
 from worker.settings import Settings
 
-pytestmark = pytest.mark.timeout(600)
-
 PATIENCE = 60.0
 OF_FLOWER = "a-password-of-flower"
 PAGES = ("/", "/workers", "/worker/NAME", "/broker", "/tasks", "/metrics")
