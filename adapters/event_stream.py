@@ -2,18 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import cast
 
 import redis
 import redis.backoff
 import redis.retry
-from uuid6 import uuid7
 
 from adapters.breakers import Breaker, CircuitOpen
 from domain.jobs.publishing import RecordedEvent
 
 STREAM = "tallyman:events"
 EPOCH_KEY = "tallyman:events:epoch"
-"""A key that is gone when Redis was emptied or replaced, and the stream with it."""
+"""A key that says until which moment the stream holds what was published, and is lost with it."""
 SCHEMA_VERSION = "1"
 
 
@@ -33,9 +34,13 @@ class RedisEventStream:
             retry=redis.retry.Retry(redis.backoff.NoBackoff(), 1),
         )
         self._breaker = Breaker("event_stream", failures=2, seconds=2.0)
+        self._seen: bytes | None = None
+        """What the key held when it was last looked at."""
 
-    def append(self, events: Sequence[RecordedEvent]) -> bool:
-        """Append in order; false where the stream is lost, which is to be filled again first.
+    def append(self, events: Sequence[RecordedEvent], *, until: datetime) -> bool:
+        """Append in order, and note that the stream holds what was published `until` then.
+
+        False where it has not stayed as it was when it was last looked at: look again.
 
         Raises:
             StreamAway: All may have been appended: append them again, consumers know them by id.
@@ -43,12 +48,14 @@ class RedisEventStream:
         limit = ("MAXLEN", "~", self.length)
         # All or none: a Redis that is nearly full may refuse one event and take the next.
         with self._calling(), self._redis.pipeline(transaction=True) as pipeline:
-            # Redis may be emptied at any moment. A new stream that began with these would show a
-            # gap to whoever knows what came before them.
+            # Redis may be emptied at any moment, or start again without what it had in memory. With
+            # these next, the stream would show a gap to whoever knows what came before them.
             pipeline.watch(EPOCH_KEY)
-            if not pipeline.exists(EPOCH_KEY):
+            if self._seen is None or pipeline.get(EPOCH_KEY) != self._seen:
                 return False
             pipeline.multi()
+            # Together with the events, and so never there without them.
+            pipeline.set(EPOCH_KEY, mark := _mark(until))
             for event in events:
                 # Not `xadd`, whose checks of its arguments take longer than the rest.
                 pipeline.execute_command("XADD", STREAM, *limit, "*", *_fields(event))
@@ -56,25 +63,28 @@ class RedisEventStream:
                 pipeline.execute()
             except redis.WatchError:
                 return False
+        self._seen = mark
         return True
 
-    def lost_its_memory(self) -> bool:
-        """Tell whether the stream was lost since `remember` was last called.
+    def look(self) -> datetime | None:
+        """Return until when the stream holds what was published; None where it is lost.
 
         Raises:
             StreamAway: Redis cannot be asked.
         """
         with self._calling():
-            return not self._redis.exists(EPOCH_KEY)
+            self._seen = cast("bytes | None", self._redis.get(EPOCH_KEY))
+        return None if self._seen is None else _moment(self._seen)
 
-    def remember(self) -> None:
-        """Leave a mark that vanishes with the stream.
+    def begin(self, moment: datetime) -> None:
+        """Begin a new stream: what it lacks of what was published by then is not to be missed.
 
         Raises:
             StreamAway: Redis did not take it.
         """
         with self._calling():
-            self._redis.set(EPOCH_KEY, str(uuid7()))
+            self._redis.set(EPOCH_KEY, mark := _mark(moment))
+        self._seen = mark
 
     @contextmanager
     def _calling(self) -> Iterator[None]:
@@ -83,6 +93,18 @@ class RedisEventStream:
                 yield
         except (CircuitOpen, redis.RedisError, OSError) as error:
             raise StreamAway(str(error)) from error
+
+
+def _mark(moment: datetime) -> bytes:
+    return moment.astimezone(UTC).isoformat().encode()
+
+
+def _moment(mark: bytes) -> datetime:
+    try:
+        return datetime.fromisoformat(mark.decode())
+    except ValueError:
+        # Earlier versions noted no moment: all that they published is taken to be there.
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _fields(event: RecordedEvent) -> Sequence[str]:

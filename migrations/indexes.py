@@ -1,6 +1,6 @@
 """Indexes made and dropped while jobs run: nobody who writes waits for them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import sqlalchemy as sa
@@ -13,7 +13,15 @@ _IS_UNFINISHED = """
 SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(%(name)s) AND NOT indisvalid)"""
 
 
-def make(name: str, table: str, columns: Sequence[str], *, where: str | None = None) -> None:
+def make(
+    name: str,
+    table: str,
+    columns: Sequence[str],
+    *,
+    where: str | None = None,
+    using: str = "btree",
+    storage: Mapping[str, str] | None = None,
+) -> None:
     """Make an index; what an interrupted run has made is kept, and what it left unfinished is not.
 
     A column is its name, or an expression in parentheses.
@@ -26,6 +34,8 @@ def make(name: str, table: str, columns: Sequence[str], *, where: str | None = N
             table,
             [sa.text(column) for column in columns],
             postgresql_where=sa.text(where) if where else None,
+            postgresql_using=using,
+            postgresql_with=storage or {},
             postgresql_concurrently=True,
             if_not_exists=True,
         )

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
 
@@ -32,6 +33,8 @@ class EventRelay:
     traces: Untraced = field(default_factory=Untraced)
     reached: Callable[[str], None] = lambda _: None
     """Told the name of each boundary as it is reached; tests interrupt there."""
+    _held_until: datetime | None = None
+    """Until when the stream held what was published, at the last look."""
 
     def run(self) -> None:
         """Relay until `stopping` is set, whatever goes away meanwhile."""
@@ -62,18 +65,30 @@ class EventRelay:
         self.notice_lost_memory(reader)
         events = reader.unpublished(limit=CHUNK)
         if events:
+            moment = reader.moment()
             with self.traces.telling(events) as told:
-                is_there = self.stream.append(told)
+                is_there = self.stream.append(told, until=moment)
             if not is_there:
                 # The next look notices, and begins further back.
                 return 0
+            self._held_until = moment
             self.reached("events.published")
-            reader.mark_published(events)
+            reader.mark_published(events, moment=moment)
         return len(events)
 
     def notice_lost_memory(self, reader: OutboxReader) -> None:
-        """Have a stream that was lost filled again, with as much as it holds."""
-        if self.stream.lost_its_memory():
+        """Have a stream that was lost filled again, with as much as it holds.
+
+        And have one that has lost what came last be told of that again: a Redis that was killed
+        may have had it in memory alone, a replica that takes over may never have had it.
+        """
+        held_until = self.stream.look()
+        if held_until is None:
             again = reader.forget(at_most=self.stream.length)
-            self.stream.remember()
+            self._held_until = reader.moment()
+            self.stream.begin(self._held_until)
             log.info("event_stream_new", events_again=again)
+        elif held_until != self._held_until:
+            if again := reader.forget_after(held_until):
+                log.info("event_stream_behind", events_again=again)
+            self._held_until = held_until

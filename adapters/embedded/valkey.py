@@ -32,7 +32,7 @@ _DEFAULTS = {
 
 
 class ValkeyServer(DetachedServer):
-    """A Valkey that keeps its data, and loses at most a second of them when killed."""
+    """A Valkey that keeps its data, and loses at most their last seconds when killed."""
 
     name: ClassVar[str] = "Valkey"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
@@ -18,12 +19,15 @@ SELECT id AS outbox_id, event_id::text, name, aggregate, payload::text, job_id, 
        occurred_at, traceparent
 FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT %(limit)s"""
 
-_PUBLISHED = "UPDATE outbox SET published_at = now() WHERE id = ANY(%(ids)s::bigint[])"
+_PUBLISHED = """
+UPDATE outbox SET published_at = %(moment)s WHERE id = ANY(%(ids)s::bigint[])"""
 
 _FORGET = """
 UPDATE outbox SET published_at = NULL
 WHERE id IN (SELECT id FROM outbox WHERE published_at IS NOT NULL
              ORDER BY id DESC LIMIT %(at_most)s)"""
+
+_FORGET_AFTER = "UPDATE outbox SET published_at = NULL WHERE published_at > %(moment)s"
 
 
 class PostgresOutboxFeed:
@@ -66,15 +70,27 @@ class OutboxReader:
         rows = self._connection.exec_driver_sql(_UNPUBLISHED, {"limit": limit}).all()
         return [RecordedEvent._make(row) for row in rows]
 
-    def mark_published(self, events: Sequence[RecordedEvent]) -> None:
-        """Note that these events have reached the stream."""
+    def moment(self) -> datetime:
+        """Return what the time is, by a clock that is the same for all readers."""
+        now: datetime = self._connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+        return now
+
+    def mark_published(self, events: Sequence[RecordedEvent], *, moment: datetime) -> None:
+        """Note that these events have reached the stream, which holds all until that moment."""
         ids = as_array(str(event.outbox_id) for event in events)
-        self._connection.exec_driver_sql(_PUBLISHED, {"ids": ids})
+        self._connection.exec_driver_sql(_PUBLISHED, {"ids": ids, "moment": moment})
 
     def forget(self, *, at_most: int) -> int:
         """Have the newest published events published again: their stream is lost; count them."""
+        return self._forget(_FORGET, {"at_most": at_most})
+
+    def forget_after(self, moment: datetime) -> int:
+        """Have published again what was published later: their stream lacks it; count it."""
+        return self._forget(_FORGET_AFTER, {"moment": moment})
+
+    def _forget(self, statement: str, parameters: dict[str, object]) -> int:
         # For good: once the stream is told so, nobody would notice again.
         self._connection.exec_driver_sql("SET synchronous_commit = on")
-        again = self._connection.exec_driver_sql(_FORGET, {"at_most": at_most}).rowcount
+        again = self._connection.exec_driver_sql(statement, parameters).rowcount
         self._connection.exec_driver_sql("RESET synchronous_commit")
         return again

@@ -8,7 +8,7 @@ import redis
 from redis.client import Pipeline
 from sqlalchemy import Engine, text
 
-from adapters.event_stream import STREAM, RedisEventStream
+from adapters.event_stream import EPOCH_KEY, STREAM, RedisEventStream
 from adapters.postgres.outbox_feed import READER_LOCK, OutboxReader, PostgresOutboxFeed
 from domain.jobs.model import Submission
 from domain.kinds import KINDS
@@ -153,6 +153,48 @@ class TestEventRelay:
         assert relay_all(relay) == 3
 
         assert [event["job_id"] for event in entries(valkey)] == ["B1", "B2", "B3"]
+
+    @pytest.mark.parametrize("is_new", [False, True], ids=["the same relay", "another relay"])
+    def test_sends_again_what_redis_had_taken_and_lost(
+        self,
+        engine: Engine,
+        broker_url: str,
+        relay: EventRelay,
+        valkey: redis.Redis,
+        *,
+        is_new: bool,
+    ) -> None:
+        happen(engine, "B1", "B2")
+        assert relay_all(relay) == 2
+        with redis.Redis.from_url(broker_url) as client:
+            saved = {key: cast("bytes", client.dump(key)) for key in (STREAM, EPOCH_KEY)}
+            happen(engine, "B3", "B4")
+            assert relay_all(relay) == 2
+            # As a Redis is that was killed before it wrote its last second down.
+            for key, content in saved.items():
+                client.restore(key, 0, content, replace=True)
+        if is_new:
+            relay = EventRelay(
+                feed=PostgresOutboxFeed(engine), stream=RedisEventStream(broker_url, length=1_000)
+            )
+        happen(engine, "B5")
+
+        assert relay_all(relay) == 3
+
+        assert [event["job_id"] for event in entries(valkey)] == ["B1", "B2", "B3", "B4", "B5"]
+        assert relay_all(relay) == 0
+
+    def test_misses_nothing_that_an_earlier_version_published(
+        self, engine: Engine, relay: EventRelay, valkey: redis.Redis
+    ) -> None:
+        happen(engine, "B1")
+        assert relay_all(relay) == 1
+        valkey.set(EPOCH_KEY, "01a2000c-be95-736a-a59c-767d986fe001")
+        happen(engine, "B2")
+
+        assert relay_all(relay) == 1
+
+        assert [event["job_id"] for event in entries(valkey)] == ["B1", "B2"]
 
     def test_does_not_fill_a_stream_with_more_than_it_holds(
         self, engine: Engine, broker_url: str, valkey: redis.Redis

@@ -1,5 +1,6 @@
 """Redis away, frozen or full: door (b) accepts, nothing is lost, and all goes on by itself."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import count
@@ -115,6 +116,29 @@ class TestWhileRedisIsDown:
         wait_until(heartbeat.exists, seconds=PATIENCE)
 
 
+class TestARedisThatIsKilledBeforeItWroteAllDown:
+    def test_is_told_of_the_events_again_that_it_has_lost(
+        self, site: Site, worker: Running, relay: Running
+    ) -> None:
+        site.has_stock()
+        site.wait_for_all(site.submit_many([f"before-{number}" for number in range(100)]))
+        wait_until(lambda: unpublished(site) == 0, seconds=PATIENCE)
+        [journal] = (site.servers.valkey.folder / "data").glob("appendonlydir/*.incr.aof")
+        with site.redis as client:
+            client.execute_command("WAITAOF", 1, 0, 0)
+        written = journal.stat().st_size
+        site.wait_for_all(site.submit_many([f"lost-{number}" for number in range(100)]))
+        wait_until(lambda: unpublished(site) == 0, seconds=PATIENCE)
+
+        site.servers.valkey.kill()
+        os.truncate(journal, written)
+        site.servers.valkey.start()
+
+        relay.wait_for("event_stream_behind")
+        wait_until(lambda: events(site) == recorded(site), seconds=PATIENCE)
+        assert site.no_attempt_was_wasted()
+
+
 class TestWhileRedisIsFrozen:
     def test_jobs_are_accepted_and_run_when_it_moves_again(
         self, site: Site, worker: Running, relay: Running
@@ -157,12 +181,14 @@ class TestWhileRedisIsFull:
         stream = RedisEventStream(url, length=10_000)
         with redis.Redis.from_url(url) as client:
             client.flushall()
-            stream.remember()
+            stream.begin(datetime.now(tz=UTC))
             room = client.info("memory")["used_memory"] + ROOM
             client.config_set("maxmemory", room)
             try:
                 with pytest.raises(StreamAway):
-                    stream.append([event(number) for number in range(2_000)])
+                    stream.append(
+                        [event(number) for number in range(2_000)], until=datetime.now(tz=UTC)
+                    )
                 assert client.xlen(STREAM) == 0
             finally:
                 client.config_set("maxmemory", "0")

@@ -82,7 +82,9 @@ def feed(engine: Engine) -> None:
     wait_until(lambda: nobody_reads(outbox))
     with outbox.reading() as reader:
         assert reader
-        reader.mark_published(reader.unpublished(limit=1_000))
+        moment = reader.moment()
+        reader.mark_published(reader.unpublished(limit=1_000), moment=moment)
+        reader.forget_after(moment)
 
 
 def prune(engine: Engine) -> None:
