@@ -23,6 +23,8 @@ from worker.settings import Settings
 
 TELLS_PAYLOADS = "celery.pool"
 """Logger that at DEBUG tells each message with all that it holds, which may be of people."""
+QUOTES_ROWS = "psycopg"
+"""Logger that warns of errors beside one that is raised: they may quote a row, and be of people."""
 CHATTY = (
     *("alembic", "asyncio", "urllib3", "kombu", "amqp", "redis"),
     # They tell of each message that it came and what came of it, as our own line does.
@@ -75,6 +77,7 @@ def set_up(settings: Settings, *, process: str = "worker") -> None:
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.getLogger(TELLS_PAYLOADS).setLevel(max(logging.INFO, root.level))
+    logging.getLogger(QUOTES_ROWS).setLevel(max(logging.ERROR, root.level))
 
 
 def _write_out(_: object, __: str, event: EventDict) -> EventDict:

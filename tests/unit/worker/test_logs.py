@@ -229,3 +229,31 @@ class TestAPassword:
         )
         assert "r3t" not in ran.stderr
         assert ran.stderr.count("**@db.example.org") == 3
+
+
+QUOTED = """
+import logging
+
+import psycopg.pq  # its loggers are there
+from worker import logs
+from worker.settings import Settings
+
+logs.set_up(Settings(log_level="DEBUG"))
+for name in ("psycopg", "psycopg.pq"):
+    logging.getLogger(name).warning("error ignored: Failing row contains (ann@example.org)")
+logging.getLogger("psycopg").error("said aloud")
+"""
+
+
+class TestTheDriver:
+    def test_quotes_no_row_in_passing(self, tmp_path: Path) -> None:
+        ran = subprocess.run(
+            [sys.executable, "-P", "-c", QUOTED],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=60,
+        )
+        assert "ann" not in ran.stderr
+        assert ran.stderr.count("said aloud") == 1
