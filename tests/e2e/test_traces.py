@@ -42,16 +42,18 @@ def hears(collector: Collector) -> None:
 
 
 def submit(environment: Mapping[str, str], job_id: str, payload: Mapping[str, object]) -> None:
-    subprocess.run(
+    ran = subprocess.run(
         [
             *(sys.executable, "-m", "worker.command.main", "submit", KIND, json.dumps(payload)),
             *("--id", job_id),
         ],
         env=environment,
-        check=True,
+        check=False,
         capture_output=True,
+        text=True,
         timeout=60,
     )
+    assert ran.returncode == 0, ran.stderr
 
 
 class TestARetriedJobThatWasSubmitted:

@@ -168,7 +168,9 @@ def _show_one(opened: Database, job_id: str, *, is_new: bool, wait: bool, as_jso
     else:
         say(job_id)
         note("accepted" if is_new else f"known already: {job.state}; nothing was done")
-    if job.state.is_terminal and job.state is not JobState.SUCCEEDED:
+    # Whose job is new and who waits for nothing is told that it is accepted, however soon a worker
+    # refuses it.
+    if (wait or not is_new) and job.state in _FAILED:
         raise typer.Exit(ExitCode.REFUSED)
 
 

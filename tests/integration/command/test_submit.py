@@ -1,17 +1,22 @@
 """`tallyman submit`: one job, or one a line."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pytest
 from sqlalchemy import Engine
 
 from adapters.postgres.queries import JobQueries
-from domain.jobs.model import JobState
+from domain.jobs.model import JobState, Receipt, Submission
+from domain.kinds import KINDS
 from tests.integration.command.conftest import Tallyman
+from tests.jobs import build_executor
+from worker.producer import Producer
 
 BATCH = "allocation.create_batch"
+ORDER = "allocation.allocate_order"
 Worker = Callable[[], AbstractContextManager[None]]
 
 
@@ -52,9 +57,30 @@ class TestSubmit:
     def test_follows_a_job_to_its_refusal(self, tallyman: Tallyman, worker: Worker) -> None:
         order = json.dumps({"order_id": "o", "lines": [{"sku": "LAMP", "quantity": 1}]})
         with worker():
-            ran = tallyman("submit", "allocation.allocate_order", order, "--wait")
+            ran = tallyman("submit", ORDER, order, "--wait")
         assert ran.code == 1
         assert "error: InvalidSku: no product has sku 'LAMP'" in ran.out
+
+    def test_is_done_with_what_is_accepted_however_soon_a_worker_refuses_it(
+        self, tallyman: Tallyman, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        accept = Producer.submit_many
+
+        def accept_and_run(producer: Producer, submissions: Sequence[Submission]) -> list[Receipt]:
+            receipts = accept(producer, submissions)
+            ids = [receipt.job_id for receipt in receipts]
+            build_executor(engine, KINDS).run_dispatched(ORDER, ids, redelivered=False)
+            return receipts
+
+        monkeypatch.setattr(Producer, "submit_many", accept_and_run)
+        order = json.dumps({"order_id": "o", "lines": [{"sku": "LAMP", "quantity": 1}]})
+
+        ran = tallyman("submit", ORDER, order, "--id", "j1")
+
+        assert (ran.code, ran.out) == (0, "j1\n")
+        again = tallyman("submit", ORDER, order, "--id", "j1")
+        assert again.code == 1
+        assert "known already: rejected" in again.err
 
     def test_takes_no_payload_that_does_not_fit(self, tallyman: Tallyman) -> None:
         for payload in ("{", "[]", '{"sku": 5}', a_batch(quantity=-1)):

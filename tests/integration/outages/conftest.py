@@ -86,14 +86,20 @@ class Site:
         succeeded = "SELECT count(*) FROM job WHERE id = ANY(%s) AND state = 'succeeded'"
         return bool(self.one(succeeded, list(job_ids)) == len(job_ids))
 
-    def no_attempt_was_wasted(self) -> bool:
-        """Tell whether each job succeeded at its first attempt."""
-        others = "SELECT count(*) FROM job WHERE state <> 'succeeded' OR attempts <> 1"
-        return self.one(others) == 0 and self.failures() == 0
+    def wasted(self) -> list[tuple[object, ...]]:
+        """Return jobs that did not succeed at their first attempt, and what failed."""
+        others = """
+            SELECT id, door, state, attempts, dispatches FROM job
+            WHERE state <> 'succeeded' OR attempts <> 1"""
+        with self.connected() as connection:
+            return connection.execute(others).fetchall() + self.failures()
 
-    def failures(self) -> int:
-        """Count the attempts that are on record as failed."""
-        return int(self.one("SELECT count(*) FROM job_failure"))
+    def failures(self) -> list[tuple[object, ...]]:
+        """Return the attempts that are on record as failed."""
+        with self.connected() as connection:
+            return connection.execute(
+                "SELECT job_id, attempt, error ->> 'type', error ->> 'message' FROM job_failure"
+            ).fetchall()
 
     @contextmanager
     def connected(self, *, is_super: bool = False) -> Iterator[Database]:

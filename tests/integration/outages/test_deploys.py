@@ -87,7 +87,7 @@ class TestARollingRestartUnderLoad:
 
         site.wait_for_all(jobs)
 
-        assert site.no_attempt_was_wasted()
+        assert site.wasted() == []
         # A hint may come after its job was done, and is answered.
         wait_until(lambda: site.waiting() == 0, seconds=PATIENCE)
 
@@ -126,7 +126,7 @@ class TestAJobThatOutlastsTheDrain:
         site.start_worker()
 
         site.wait_for_all(["long"])
-        assert site.no_attempt_was_wasted()
+        assert site.wasted() == []
 
     def is_given_back(self, site: Site, worker: Running) -> None:
         wait_until(lambda: site.one(HANGING) == 1, seconds=PATIENCE)
@@ -156,4 +156,4 @@ class TestAWorkerThatIsToldToQuit:
         site.execute("DELETE FROM hanging_order")
         site.start_worker()
         site.wait_for_all(["long"])
-        assert site.no_attempt_was_wasted()
+        assert site.wasted() == []

@@ -48,4 +48,4 @@ class TestAMessageThatComesToAFrozenWorker:
         assert site.waiting() == 1
         site.start_worker()
         site.wait_for_all(["first", "meanwhile"])
-        assert site.no_attempt_was_wasted()
+        assert site.wasted() == []

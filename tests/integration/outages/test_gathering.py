@@ -135,7 +135,7 @@ class TestAWorkerThatStops:
         go_on(site, "long")
         assert worker.ends() == 0
         site.wait_for_all(["long"])
-        assert site.no_attempt_was_wasted()
+        assert site.wasted() == []
         assert "Traceback" not in worker.complaints + other.complaints
 
     def test_acknowledges_what_it_finished_last(self, site: Site) -> None:
@@ -163,7 +163,7 @@ class TestAWorkerWhoseJobsTakeLong:
         assert not site.have_succeeded(["long"])
         go_on(site, "long")
         site.wait_for_all(["long"])
-        assert site.no_attempt_was_wasted()
+        assert site.wasted() == []
 
 
 class TestMessagesInHandTogether:
@@ -195,7 +195,7 @@ class TestMessagesInHandTogether:
 
         site.wait_for_all([*jobs, "killer"])
         # Theirs is the attempt that each made alone when it came again.
-        assert site.no_attempt_was_wasted()
+        assert site.wasted() == []
         assert site.one("SELECT allocated::int FROM batch WHERE reference = 'b'") == 2 + BEHIND
         assert worker.process.poll() is None
         wait_until(lambda: (taken(site), site.waiting()) == (0, 0), seconds=PATIENCE)

@@ -44,7 +44,7 @@ class TestAWorkerWhosePostgreSQLStops:
         meanwhile += [site.submit(f"submitted-{number}") for number in range(20)]
         site.wait_for_all(meanwhile)
 
-        assert site.no_attempt_was_wasted()
+        assert site.wasted() == []
         wait_until(lambda: takes_jobs(worker), seconds=PATIENCE)
         assert worker.process.poll() is None
 
@@ -62,7 +62,7 @@ class TestAWorkerWhosePostgreSQLStops:
 
         site.wait_for_all(jobs)
 
-        assert site.failures() == 0
+        assert site.failures() == []
 
 
 class TestAWorkerWhosePostgreSQLIsFrozen:
@@ -114,7 +114,7 @@ class TestAWorkerWhoseJobsFindNoConnectionThoughPostgreSQLAnswers:
 
         site.execute("ALTER ROLE tallyman CONNECTION LIMIT -1", is_super=True)
         wait_until(lambda: site.is_known("sent"), seconds=PATIENCE)
-        assert site.failures() == 0
+        assert site.failures() == []
 
 
 class TestAWorkerThatStartsWhilePostgreSQLIsAway:

@@ -97,7 +97,7 @@ class TestADatabaseThatTheNextVersionHasExpanded:
 
         site.wait_for_all(["cancelled", "pruned"])
 
-        assert site.failures() == 0
+        assert site.failures() == []
 
     def test_counts_as_well_and_is_left_as_it_is(self, site: Site) -> None:
         health = site.installation.run("health", "db")
@@ -170,7 +170,7 @@ class TestAJobOfAKindThatOnlyTheNextVersionKnows:
 
         wait_until(is_done, seconds=PATIENCE)
         assert site.one("SELECT result ->> 'said' FROM job") == "hello Ann"
-        assert site.no_attempt_was_wasted()
+        assert site.wasted() == []
         assert old.process.poll() is None
         assert site.one("SELECT count(*) FROM parked_message") == 0
 
