@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from celery import Celery
 
-from adapters.embedded.processes import free_port, wait_until
+from adapters.embedded.processes import HeldPorts, free_port, wait_until
 from adapters.embedded.servers import EmbeddedServers
 from adapters.postgres import schema
 from adapters.postgres.engine import create
@@ -86,6 +86,7 @@ class Stack:
         self.supervisord = Supervisord(plan.programs, folder=plan.folder)
         self.flower_port = plan.settings.flower_port
         self.health_ports: dict[str, int] = {}
+        self._ports = HeldPorts()
 
     @property
     def settings(self) -> Settings:
@@ -140,11 +141,13 @@ class Stack:
         """Stop the processes in order, once they have done what is in hand; then the servers."""
         self._stop_processes()
         self.servers.stop()
+        self._ports.release()
 
     def kill(self) -> None:
         """Stop everything at once; what was in hand is rolled back."""
         leftovers.kill_all(self.plan.folder)
         self.servers.stop()
+        self._ports.release()
 
     def remove_data(self) -> None:
         """Delete what the servers hold, and all in the folder but its lock, which is ours."""
@@ -186,10 +189,12 @@ class Stack:
         leftovers.end_all(self.plan.folder, seconds=self.plan.drain_seconds)
 
     def _choose_port(self) -> None:
+        if not self.plan.with_flower:
+            return
         wanted = self.plan.settings.flower_port
-        self.flower_port = free_port(preferred=wanted or None)
-        is_elsewhere = wanted not in (0, self.flower_port)
-        if self.plan.with_flower and is_elsewhere and not self.plan.may_move_flower:
+        if self.plan.may_move_flower or not wanted:
+            self.flower_port = self._ports.hold(preferred=wanted or None)
+        elif free_port(preferred=wanted) != wanted:
             raise SettingsError(
                 f"TALLYMAN_FLOWER_PORT: port {wanted} is taken: choose another, 0 for a free one,"
                 " or leave Flower out with --no-flower"
@@ -199,9 +204,9 @@ class Stack:
         first = self.plan.settings.health_port or METRICS_PORT
         for place, name in enumerate(MONITORED):
             if any(program.name == name for program in self.plan.programs):
-                port = free_port(preferred=min(first + place, MOST_PORT))
-                while port in (self.flower_port, *self.health_ports.values()):
-                    port = free_port(preferred=None)
+                port = self._ports.hold(preferred=min(first + place, MOST_PORT))
+                while port == self.flower_port:
+                    port = self._ports.hold(preferred=None)
                 self.health_ports[name] = port
         address = self.plan.settings.health_address
         host = "127.0.0.1" if address in ("0.0.0.0", "::") else address  # noqa: S104  not bound here

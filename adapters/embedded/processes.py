@@ -1,6 +1,7 @@
 """Processes that outlive the one that started them."""
 
 import os
+import secrets
 import socket
 import subprocess
 import time
@@ -12,6 +13,9 @@ import psutil
 from adapters.embedded.unprivileged import Account
 
 _POLL_SECONDS = 0.01
+# Below those that systems give to connections going out: one of these would take a server's port
+# in the moment in which it is not there.
+_FIRST_PORT, _LAST_PORT = 20_000, 32_000
 _TAIL_LINES = 20
 # Nothing else passes into a server: another account's processes may read its environment.
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -107,15 +111,43 @@ def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
 
 def free_port(*, preferred: int | None) -> int:
     """Choose a loopback port nobody listens on: the preferred one if possible."""
+    port = preferred or secrets.choice(range(_FIRST_PORT, _LAST_PORT))
     with socket.socket() as probe:
         # As servers do: connections that have just ended do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", preferred or 0))
+            probe.bind(("127.0.0.1", port))
         except OSError:
             return free_port(preferred=None)
-        port: int = probe.getsockname()[1]
         return port
+
+
+class HeldPorts:
+    """Loopback ports for processes that are yet to listen: nobody who holds ports gets them too.
+
+    Two who only look for free ones at the same moment find the same. A port of TCP is held by the
+    port of UDP of that number, which is free again when this process ends, however it does.
+    """
+
+    def __init__(self) -> None:
+        self._holds: list[socket.socket] = []
+
+    def hold(self, *, preferred: int | None) -> int:
+        """Hold a port nobody listens on: the preferred one if possible."""
+        port = free_port(preferred=preferred)
+        hold = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            hold.bind(("127.0.0.1", port))
+        except OSError:
+            hold.close()
+            return self.hold(preferred=None)
+        self._holds.append(hold)
+        return port
+
+    def release(self) -> None:
+        """Let others have them."""
+        while self._holds:
+            self._holds.pop().close()
 
 
 def size_of(log: Path) -> int:

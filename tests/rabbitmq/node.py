@@ -24,7 +24,7 @@ SERVER = next(
 )
 """Debian's wrapper on PATH changes the user; the server itself does not."""
 START_SECONDS = 60
-PORTS = range(20_000, 30_000)
+PORTS = range(10_000, 20_000)
 """Where no system takes ports from for whoever asks for any, as each connection does: a port has
 to be free when the node starts, and again when it comes back."""
 ANSWER_SECONDS = 20.0
