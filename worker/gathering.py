@@ -223,7 +223,19 @@ class GatheringConsumer(ParkingConsumer):
             self._gathering = Gathering(consumer=self, pool=self.pool)
             self._hand_over_alone: Callable[[Request], None] = self.on_task_request
             self.on_task_request: Callable[[Request], None] = self._hand_over
-            self._turn(self._gathering)
+        self._loops = 0
+        """Event loops that were begun: each connection has one of its own."""
+
+    def loop_args(self) -> tuple[Any, ...]:
+        """Have the loop that begins hand over what waits, whatever the last one left undone.
+
+        A loop forgets all that it still had to do when one thing of it fails.
+        """
+        self._loops += 1
+        if self._gathering:
+            self.hub.call_soon(self._turn, self._gathering, self._loops)
+        arguments: tuple[Any, ...] = super().loop_args()
+        return arguments
 
     def on_send_event_buffered(self) -> None:
         """Send events of many messages together: a message more takes longer than what it says."""
@@ -257,7 +269,9 @@ class GatheringConsumer(ParkingConsumer):
         if not (self._gathering and self._gathering.take(request)):
             self._hand_over_alone(request)
 
-    def _turn(self, gathering: Gathering) -> None:
-        # In each round of the loop, before it looks for what processes can be written to.
-        gathering.hand_over()
-        self.hub.call_soon(self._turn, gathering)
+    def _turn(self, gathering: Gathering, loop: int) -> None:
+        # In each round of the loop, before it looks for what processes can be written to. Of a loop
+        # that has ended it may be left over, or not.
+        if loop == self._loops:
+            gathering.hand_over()
+            self.hub.call_soon(self._turn, gathering, loop)

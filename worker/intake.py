@@ -64,6 +64,8 @@ class Intake(bootsteps.StartStopStep):
     def start(self, _: Consumer) -> None:
         """Begin to watch; after each connection to the broker, stay as it is."""
         self.ticked_at, self.is_connected = time.monotonic(), True
+        # The loop of the connection before may have forgotten that it was asked.
+        self._is_tick_asked_for = False
         self._consumer.call_soon(self._settle)
         if self._thread is None:
             ledger_away.connect(self._on_ledger_away)

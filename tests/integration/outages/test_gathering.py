@@ -55,6 +55,39 @@ sys.argv = ["tallyman", "worker"]
 main.main()
 """
 
+LOSES_ITS_CONNECTION_WITH_MUCH_TO_DO = """
+import sys
+from celery import bootsteps
+from worker import app
+from worker.command import main
+
+class Loss(bootsteps.ConsumerStep):
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+    has_come = False
+
+    def start(self, consumer):
+        if Loss.has_come:
+            return
+        Loss.has_come = True
+        # Of what a loop has to do next, in no order, what comes after a failure is never done.
+        for _ in range(100):
+            consumer.hub.call_soon(self.fail)
+
+    def fail(self):
+        raise ConnectionResetError("lost")
+
+build = app.build_app
+
+def build_app(*arguments, **options):
+    built = build(*arguments, **options)
+    built.steps["consumer"].add(Loss)
+    return built
+
+app.build_app = build_app
+sys.argv = ["tallyman", "worker"]
+main.main()
+"""
+
 
 @pytest.fixture(autouse=True)
 def hanging(site: Site) -> None:
@@ -199,3 +232,16 @@ class TestMessagesInHandTogether:
         assert site.one("SELECT allocated::int FROM batch WHERE reference = 'b'") == 2 + BEHIND
         assert worker.process.poll() is None
         wait_until(lambda: (taken(site), site.waiting()) == (0, 0), seconds=PATIENCE)
+
+
+class TestAWorkerThatLosesItsConnection:
+    def test_goes_on_whatever_it_had_to_do_next(self, site: Site) -> None:
+        site.start_relay()
+        worker = site.installation.start(code=LOSES_ITS_CONNECTION_WITH_MUCH_TO_DO)
+        worker.wait_for("Connection to broker lost")
+        worker.wait_for("intake_open")
+
+        site.has_stock()
+        site.wait_for_all([site.send("after")])
+
+        assert site.wasted() == []
