@@ -34,17 +34,23 @@ CREATE TRIGGER refuse_broken_order BEFORE INSERT ON sales_order
     FOR EACH ROW EXECUTE FUNCTION refuse_broken_order();
 """
 
-HANGS = """
-CREATE TABLE hanging_order (order_id text PRIMARY KEY);
+
+def hangs(table: str, key: str, *, named_in: str) -> str:
+    """Have rows of a table wait to be written for as long as they are named in another."""
+    return f"""
+CREATE TABLE {named_in} ({key} text PRIMARY KEY);
 CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    WHILE EXISTS (SELECT FROM hanging_order WHERE order_id = NEW.order_id) LOOP
+    WHILE EXISTS (SELECT FROM {named_in} WHERE {key} = NEW.{key}) LOOP
         PERFORM pg_sleep(0.02);
     END LOOP;
     RETURN NEW;
 END $$;
-CREATE TRIGGER hang BEFORE INSERT ON sales_order FOR EACH ROW EXECUTE FUNCTION hang();
+CREATE TRIGGER hang BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION hang();
 """
+
+
+HANGS = hangs("sales_order", "order_id", named_in="hanging_order")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

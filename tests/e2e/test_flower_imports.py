@@ -16,23 +16,13 @@ from domain.imports.taking import ROWS
 from domain.imports.targets import IMPORTS, Target
 from domain.jobs.model import JobState
 from tests.e2e.flower_site import FlowerSite
-from tests.e2e.pipeline import Pipeline
+from tests.e2e.pipeline import Pipeline, hangs
 from tests.e2e.processes import eventually
 from worker.importer import take_file
 
 LINES = 5 * ROWS // 2
 """Rows of two and a half chunks."""
-HANGS = """
-CREATE TABLE hanging_batch (reference text PRIMARY KEY);
-CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    WHILE EXISTS (SELECT FROM hanging_batch WHERE reference = NEW.reference) LOOP
-        PERFORM pg_sleep(0.02);
-    END LOOP;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER hang BEFORE INSERT ON batch FOR EACH ROW EXECUTE FUNCTION hang();
-"""
+HANGS = hangs("batch", "reference", named_in="hanging_batch")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from tests.conftest import wait_until
+from tests.e2e.pipeline import HANGS
 from tests.integration.outages.conftest import PATIENCE, Site
 from tests.integration.outages.test_deploys import tell
 from tests.integration.processes.conftest import Running
@@ -14,17 +15,6 @@ from tests.integration.processes.conftest import Running
 BEHIND = 40
 """Messages that come while others are in hand."""
 
-HANGS = """
-CREATE TABLE hanging_order (order_id text PRIMARY KEY);
-CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    WHILE EXISTS (SELECT FROM hanging_order WHERE order_id = NEW.order_id) LOOP
-        PERFORM pg_sleep(0.02);
-    END LOOP;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER hang BEFORE INSERT ON sales_order FOR EACH ROW EXECUTE FUNCTION hang();
-"""
 HANGING = """
 SELECT pid, split_part(application_name, ':', 2)::integer FROM pg_stat_activity
 WHERE datname = current_database() AND application_name LIKE 'tallyman %:%'

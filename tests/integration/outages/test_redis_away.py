@@ -14,8 +14,9 @@ from adapters.embedded.valkey import ValkeyServer
 from adapters.event_stream import STREAM, RedisEventStream, StreamAway
 from domain.jobs.publishing import RecordedEvent
 from tests.conftest import wait_until
+from tests.e2e.pipeline import HANGS
 from tests.integration.outages.conftest import PATIENCE, Site, frozen
-from tests.integration.outages.test_gathering import HANGS, go_on, hang
+from tests.integration.outages.test_gathering import go_on, hang
 from tests.integration.processes.conftest import Running
 
 MIRRORED = 30

@@ -41,9 +41,10 @@ logging.getLogger("celery").info("idle")
 """
 
 
-def logged(form: str, folder: Path) -> list[str]:
+def said(code: str, *arguments: str, folder: Path) -> str:
+    """Return what a process logs that runs this code; it prints nothing."""
     ran = subprocess.run(
-        [sys.executable, "-P", "-c", JOB, form],
+        [sys.executable, "-P", "-c", code, *arguments],
         check=True,
         capture_output=True,
         text=True,
@@ -52,12 +53,12 @@ def logged(form: str, folder: Path) -> list[str]:
         timeout=60,
     )
     assert ran.stdout == ""
-    return ran.stderr.splitlines()
+    return ran.stderr
 
 
 class TestLogs:
     def test_of_machines_are_json_with_the_ids_of_the_job(self, tmp_path: Path) -> None:
-        lines = [json.loads(line) for line in logged("json", tmp_path)]
+        lines = [json.loads(line) for line in said(JOB, "json", folder=tmp_path).splitlines()]
         ours = next(line for line in lines if line["event"] == "user_registered")
         assert (ours["job_id"], ours["kind"]) == ("job-1", "users.register")
         theirs = next(line for line in lines if line["event"] == "Task users.register succeeded")
@@ -65,18 +66,18 @@ class TestLogs:
         assert not [line for line in lines if line["event"] == "said once already"]
 
     def test_of_a_batch_say_how_many_jobs_it_has(self, tmp_path: Path) -> None:
-        lines = [json.loads(line) for line in logged("json", tmp_path)]
+        lines = [json.loads(line) for line in said(JOB, "json", folder=tmp_path).splitlines()]
         batch = [line for line in lines if line["event"] == "user_registered"][1]
         assert batch["jobs"] == 2
         assert "job_id" not in batch
 
     def test_after_a_job_are_no_longer_about_it(self, tmp_path: Path) -> None:
-        lines = [json.loads(line) for line in logged("json", tmp_path)]
+        lines = [json.loads(line) for line in said(JOB, "json", folder=tmp_path).splitlines()]
         assert "kind" not in next(line for line in lines if line["event"] == "idle")
 
     @pytest.mark.parametrize("form", ["json", "console"])
     def test_show_where_it_broke_but_nothing_of_a_person(self, form: str, tmp_path: Path) -> None:
-        written = "\n".join(logged(form, tmp_path))
+        written = said(JOB, form, folder=tmp_path)
         assert "ValueError: no" in written
         assert "ada@example.com" not in written
 
@@ -122,16 +123,9 @@ attempt_log.tell([*many, *one_by_one[1:3]], seconds=0.5)
 
 
 def attempts(level: str, folder: Path) -> list[dict[str, Any]]:
-    ran = subprocess.run(
-        [sys.executable, "-P", "-c", ATTEMPTS, level],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        timeout=60,
-    )
-    assert "ada@example.com" not in ran.stderr
-    return [json.loads(line) for line in ran.stderr.splitlines()]
+    told = said(ATTEMPTS, level, folder=folder)
+    assert "ada@example.com" not in told
+    return [json.loads(line) for line in told.splitlines()]
 
 
 class TestAnAttempt:
@@ -185,15 +179,8 @@ structlog.get_logger().info("broker_away")
 
 class TestMessagesThatRunTogether:
     def test_are_one_line_that_says_of_which_kind(self, tmp_path: Path) -> None:
-        ran = subprocess.run(
-            [sys.executable, "-P", "-c", TOGETHER],
-            check=True,
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            timeout=60,
-        )
-        done, after = map(json.loads, ran.stderr.splitlines())
+        told = said(TOGETHER, folder=tmp_path)
+        done, after = map(json.loads, told.splitlines())
         assert (done["event"], done["kind"]) == ("message_done", "users.erase")
         assert "kind" not in after
 
@@ -219,16 +206,9 @@ except ConnectionError:
 class TestAPassword:
     @pytest.mark.parametrize("form", ["json", "console"])
     def test_in_an_address_is_masked_whoever_quotes_it(self, form: str, tmp_path: Path) -> None:
-        ran = subprocess.run(
-            [sys.executable, "-P", "-c", MASKED, form],
-            check=True,
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            timeout=60,
-        )
-        assert "r3t" not in ran.stderr
-        assert ran.stderr.count("**@db.example.org") == 3
+        told = said(MASKED, form, folder=tmp_path)
+        assert "r3t" not in told
+        assert told.count("**@db.example.org") == 3
 
 
 QUOTED = """
@@ -247,13 +227,6 @@ logging.getLogger("psycopg").error("said aloud")
 
 class TestTheDriver:
     def test_quotes_no_row_in_passing(self, tmp_path: Path) -> None:
-        ran = subprocess.run(
-            [sys.executable, "-P", "-c", QUOTED],
-            check=True,
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            timeout=60,
-        )
-        assert "ann" not in ran.stderr
-        assert ran.stderr.count("said aloud") == 1
+        told = said(QUOTED, folder=tmp_path)
+        assert "ann" not in told
+        assert told.count("said aloud") == 1
